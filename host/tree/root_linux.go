@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// root is a Dir on real files, held by a descriptor.
+type root struct {
+	fd      int
+	resolve uint64 // openat2's RESOLVE_ flags
+	// live is true for "/": nothing is outside, so links need no guard and
+	// readlinkat(2) can take a whole path.
+	live bool
+}
+
+// Open opens the root directory dir.
+func Open(dir string) (Dir, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	r := &root{fd: fd, resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS, live: dir == "/"}
+	// Fail here, once and clearly, where the kernel is older than openat2.
+	if probe, err := r.open(".", unix.O_PATH); err != nil {
+		unix.Close(fd)
+		if errors.Is(err, unix.ENOSYS) {
+			err = fmt.Errorf("openat2(2) is missing: Kindred needs Linux 5.6 or newer: %w", err)
+		}
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	} else {
+		unix.Close(probe)
+	}
+	return r, nil
+}
+
+func (r *root) open(name string, flags int) (int, error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: r.resolve}
+	return retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+}
+
+func (r *root) Sub(name string) (Dir, error) {
+	fd, err := r.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return &root{fd: fd, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}, nil
+}
+
+func (r *root) Close() error { return unix.Close(r.fd) }
+
+// buffers hold one page and a byte: a sysfs attribute is at most a page, so a
+// read that fills the buffer is not one.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 4097); return &b }}
+
+func (r *root) ReadAttr(name string) ([]byte, error) { return r.read(name, true) }
+func (r *root) ReadFile(name string) ([]byte, error) { return r.read(name, false) }
+
+func (r *root) read(name string, attr bool) ([]byte, error) {
+	fail := func(err error) ([]byte, error) {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+	// O_NONBLOCK: a FIFO in a hostile tree must not hang the reader.
+	fd, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(fd)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	page := *pooled
+	n, err := retry(func() (int, error) { return unix.Read(fd, page) })
+	if err != nil {
+		return fail(err)
+	}
+	data := append([]byte(nil), page[:n]...)
+	if attr && n < len(page) {
+		return data, nil
+	}
+	for n > 0 {
+		if len(data) > MaxFile {
+			return fail(ErrTooLong)
+		}
+		if n, err = retry(func() (int, error) { return unix.Read(fd, page) }); err != nil {
+			return fail(err)
+		}
+		data = append(data, page[:n]...)
+	}
+	return data, nil
+}
+
+func (r *root) ReadDir(name string) ([]Entry, error) {
+	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	list, err := dir.ReadDir(-1)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: unwrapPath(err)}
+	}
+	entries := make([]Entry, len(list))
+	for i, e := range list {
+		entries[i] = Entry{e.Name(), e.Type()}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	return entries, nil
+}
+
+func (r *root) Readlink(name string) (string, error) {
+	var buf [4096]byte
+	var n int
+	var err error
+	if r.live {
+		n, err = unix.Readlinkat(r.fd, name, buf[:])
+	} else {
+		var fd int
+		if fd, err = r.open(name, unix.O_PATH|unix.O_NOFOLLOW); err == nil {
+			n, err = unix.Readlinkat(fd, "", buf[:])
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(buf[:n]), nil
+}
+
+func (r *root) Mode(name string) (fs.FileMode, error) {
+	fd, err := r.open(name, unix.O_PATH)
+	if err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	mode := fs.FileMode(st.Mode & 0o777)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case unix.S_IFREG:
+	default:
+		mode |= fs.ModeIrregular
+	}
+	return mode, nil
+}
+
+// retry repeats a call that a signal interrupted, and openat2's EAGAIN, which
+// says that a rename raced with the resolution. The repeats are bounded.
+func retry(call func() (int, error)) (int, error) {
+	for range 64 {
+		n, err := call()
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return n, err
+		}
+		if err == unix.EAGAIN && n > 0 {
+			return n, nil
+		}
+	}
+	return 0, unix.EAGAIN
+}
+
+func unwrapPath(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inventory
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Error says what is wrong with a document, and where.
+type Error struct {
+	Line, Column int    // from 1; 0 when the place is named by Where instead
+	Where        string // device, parent or key concerned; may be empty
+	Problem      string
+	Err          error // the cause, may be nil
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "line %d, column %d: ", e.Line, e.Column)
+	}
+	if e.Where != "" {
+		b.WriteString(e.Where + ": ")
+	}
+	b.WriteString(e.Problem)
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Encode is the document as indented JSON with a final newline, lists in their
+// documented order.
+func Encode(inv *Inventory) ([]byte, error) {
+	inv.Sort()
+	out := *inv
+	// A list without members is [], never null: readers in other languages
+	// iterate without asking.
+	if out.Modules == nil {
+		out.Modules = []Module{}
+	}
+	if out.Parents == nil {
+		out.Parents = []Parent{}
+	}
+	if out.Devices == nil {
+		out.Devices = []Device{}
+	}
+	if out.Warnings == nil {
+		out.Warnings = []Warning{}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(out); err != nil {
+		return nil, fmt.Errorf("encode the inventory of %s: %w", inv.Host.Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads one document and checks that it is whole and consistent. Every
+// error is an [*Error].
+func Decode(data []byte) (*Inventory, error) {
+	var head struct {
+		Schema *string `json:"schema"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, place(data, err)
+	}
+	switch {
+	case head.Schema == nil:
+		return nil, &Error{Where: "schema", Problem: "missing: this is not a Kindred inventory"}
+	case *head.Schema != Schema:
+		return nil, &Error{Where: "schema", Problem: fmt.Sprintf("%q is not a version this program reads (it reads %q)", *head.Schema, Schema)}
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	inv := new(Inventory)
+	if err := dec.Decode(inv); err != nil {
+		return nil, place(data, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		e := &Error{Problem: "more text after the end of the document"}
+		e.Line, e.Column = position(data, dec.InputOffset())
+		return nil, e
+	}
+	if err := inv.Validate(); err != nil {
+		return nil, err
+	}
+	return inv, nil
+}
+
+// Validate checks that the inventory is consistent in itself. The error is an
+// [*Error].
+func (inv *Inventory) Validate() error {
+	bad := func(where, format string, args ...any) error {
+		return &Error{Where: where, Problem: fmt.Sprintf(format, args...)}
+	}
+	if inv.Host.Name == "" {
+		return bad("host.name", "empty: every inventory names its host")
+	}
+	switch inv.Origin {
+	case FromKernel, FromTree, FromSimulator:
+	default:
+		return bad("origin", "%q is not one of kernel, tree, simulator", inv.Origin)
+	}
+	modules := make(map[string]bool, len(inv.Modules))
+	for i := range inv.Modules {
+		m := &inv.Modules[i]
+		if m.Name == "" || modules[m.Name] {
+			return bad(fmt.Sprintf("modules[%d]", i), "module %q is nameless or listed twice", m.Name)
+		}
+		modules[m.Name] = true
+	}
+	parents := make(map[string]bool, len(inv.Parents))
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		if p.Name == "" || parents[p.Name] {
+			return bad(fmt.Sprintf("parents[%d]", i), "parent %q is nameless or listed twice", p.Name)
+		}
+		parents[p.Name] = true
+		types := make(map[TypeName]bool, len(p.Types))
+		for j := range p.Types {
+			t := &p.Types[j]
+			if t.Name == "" || types[t.TypeName] {
+				return bad("parent "+p.Name, "type %q is nameless or listed twice", t.Full())
+			}
+			if t.Available != nil && *t.Available < 0 {
+				return bad("parent "+p.Name, "type %q has %d available", t.Full(), *t.Available)
+			}
+			types[t.TypeName] = true
+		}
+	}
+	devices := make(map[string]bool, len(inv.Devices))
+	for i := range inv.Devices {
+		d := &inv.Devices[i]
+		switch {
+		case d.ID == "":
+			return bad(fmt.Sprintf("devices[%d]", i), "the device has no id")
+		case devices[d.ID]:
+			return bad("device "+d.ID, "listed twice")
+		case !parents[d.Parent]:
+			return bad("device "+d.ID, "its parent %q is not in this inventory", d.Parent)
+		}
+		devices[d.ID] = true
+	}
+	return nil
+}
+
+// place turns an error of encoding/json into one with line and column.
+func place(data []byte, err error) error {
+	e := &Error{Problem: strings.TrimPrefix(err.Error(), "json: "), Err: err}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		e.Line, e.Column = position(data, syntax.Offset)
+	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		e.Line, e.Column = position(data, wrong.Offset)
+		e.Problem = fmt.Sprintf("%s is a %s, which does not fit there", wrong.Field, wrong.Value)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		e.Line, e.Column = position(data, int64(len(data)))
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		e.Problem = "empty"
+	} else if strings.HasPrefix(e.Problem, "unexpected end") || errors.Is(err, io.ErrUnexpectedEOF) {
+		e.Problem = "the document ends too early: it is cut short"
+	}
+	return e
+}
+
+// position is the 1-based line and column of a byte offset.
+func position(data []byte, offset int64) (line, column int) {
+	offset = min(max(offset, 0), int64(len(data)))
+	before := data[:offset]
+	line = bytes.Count(before, []byte{'\n'}) + 1
+	column = int(offset) - (bytes.LastIndexByte(before, '\n') + 1)
+	return line, max(column, 1)
+}
