@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mdev reads the mediated-device bus: the parents that registered with
+// it, the types they offer, and the devices that were created.
+//
+// The interface is Documentation/ABI/testing/sysfs-bus-vfio-mdev and, where it
+// is silent, drivers/vfio/mdev/mdev_sysfs.c. Parents are the links of
+// /sys/class/mdev_bus, devices those of /sys/bus/mdev/devices. A type's
+// directory is named <namespace>-<name>, where the namespace is what
+// dev_driver_string() (drivers/base/core.c) returned when the parent
+// registered: its driver, else its bus, else its class.
+//
+// A parent, type or attribute that cannot be read is told to warn with its
+// path and leaves the others alone.
+package mdev
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"kindred/host/pci"
+	"kindred/host/tree"
+	"kindred/inventory"
+)
+
+const (
+	classDir   = "sys/class/mdev_bus"
+	devicesDir = "sys/bus/mdev/devices"
+	typesDir   = "mdev_supported_types"
+)
+
+// Detail is how much is read of each object. Reads go to the driver, so a
+// listing reads only what it shows.
+type Detail int
+
+const (
+	Brief Detail = iota // names, labels, API and room
+	Full                // everything
+)
+
+// Parents reads every parent with its types, in the order of their names.
+// A machine without the bus has none.
+func Parents(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Parent {
+	entries, err := d.ReadDir(classDir)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			warn(classDir, err)
+		}
+		return nil
+	}
+	parents := make([]*inventory.Parent, len(entries))
+	each(len(entries), func(i int) {
+		parents[i] = readParent(d, entries[i].Name, detail, warn)
+	})
+	return keep(parents)
+}
+
+// readParent returns nil for a parent whose directory cannot be reached.
+func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *inventory.Parent {
+	link := path.Join(classDir, name)
+	dir, err := tree.Target(d, link)
+	if err != nil {
+		warn(link, err)
+		return nil
+	}
+	sub, err := d.Sub(dir)
+	if err != nil {
+		warn(link, fmt.Errorf("the parent's directory: %w", err))
+		return nil
+	}
+	defer sub.Close()
+	within := func(file string, err error) { warn(path.Join(dir, file), err) }
+
+	p := &inventory.Parent{Name: name, Path: dir, Kind: inventory.MdevParent}
+	p.Driver = tree.LinkBase(sub, "driver", within)
+	subsystem := tree.LinkBase(sub, "subsystem", within)
+	p.Namespace = p.Driver.Text()
+	if p.Namespace == "" {
+		p.Namespace = subsystem.Text()
+	}
+	if detail == Full {
+		p.NUMANode = tree.ReadValue(sub, "numa_node", within)
+		p.Group = tree.LinkBase(sub, "iommu_group", within)
+		if subsystem.Text() == "pci" {
+			p.PCI = pci.Read(d, dir, warn)
+		}
+		p.Attributes = parentAttributes(sub, p.Driver.Text(), within)
+	}
+	entries, err := sub.ReadDir(typesDir)
+	if err != nil {
+		within(typesDir, err)
+		return p
+	}
+	p.Types = make([]inventory.Type, 0, len(entries))
+	for _, e := range entries {
+		typeName, err := splitType(e.Name, p.Driver.Text(), subsystem.Text())
+		if err != nil {
+			within(path.Join(typesDir, e.Name), err)
+		}
+		if typeName.Namespace != "" && typeName.Namespace != p.Namespace {
+			p.Namespace = typeName.Namespace // the parent registered before its driver changed
+		}
+		p.Types = append(p.Types, readType(sub, e.Name, typeName, detail, within))
+	}
+	return p
+}
+
+// splitType takes the namespace off a type's directory name. It is one of the
+// names that dev_driver_string() can have returned; any other leaves the
+// namespace empty, with an error.
+func splitType(dir string, driver, subsystem string) (inventory.TypeName, error) {
+	for _, namespace := range []string{driver, subsystem} {
+		if name, ok := strings.CutPrefix(dir, namespace+"-"); ok && namespace != "" && name != "" {
+			return inventory.TypeName{Namespace: namespace, Name: name}, nil
+		}
+	}
+	return inventory.TypeName{Name: dir}, fmt.Errorf("the namespace is unknown: the name starts neither with the driver %q nor with the bus or class %q", driver, subsystem)
+}
+
+func readType(sub tree.Dir, dirName string, name inventory.TypeName, detail Detail, warn tree.Warn) inventory.Type {
+	dir := typesDir + "/" + dirName
+	t := inventory.Type{
+		TypeName:  name,
+		Label:     required(sub, dir+"/name", warn),
+		DeviceAPI: required(sub, dir+"/device_api", warn),
+		Creatable: inventory.Unknown,
+		ListedBy:  inventory.ListedByKernel,
+	}
+	if text, ok := required(sub, dir+"/available_instances", warn).Get(); ok {
+		if n, err := strconv.ParseUint(text, 10, 32); err != nil {
+			warn(dir+"/available_instances", fmt.Errorf("%q is not a count", text))
+		} else {
+			available := int(n)
+			t.Available = &available
+			t.Creatable = inventory.No
+			if available > 0 {
+				t.Creatable = inventory.Yes
+			}
+		}
+	}
+	if detail == Full {
+		t.Description = tree.ReadValue(sub, dir+"/description", warn)
+		t.Attributes = tree.Attributes(sub, dir, standardType, warn)
+	}
+	return t
+}
+
+// required reads an attribute that every type has.
+func required(d tree.Dir, name string, warn tree.Warn) inventory.Value {
+	v := tree.ReadValue(d, name, warn)
+	if v.State() == inventory.Absent {
+		warn(name, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist})
+		return inventory.Value{}
+	}
+	return v
+}
+
+// standardType names what every type directory has (mdev_sysfs.c); the rest is
+// the vendor's.
+func standardType(name string) bool {
+	switch name {
+	case "create", "name", "device_api", "available_instances", "description", "devices":
+		return true
+	}
+	return false
+}
+
+// Devices reads every device, in the order of their UUIDs.
+func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
+	entries, err := d.ReadDir(devicesDir)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			warn(devicesDir, err)
+		}
+		return nil
+	}
+	devices := make([]*inventory.Device, len(entries))
+	dirs := make([]string, len(entries)) // where each one is
+	each(len(entries), func(i int) {
+		devices[i], dirs[i] = readDevice(d, entries[i].Name, detail, warn)
+	})
+	nameTypes(d, devices, dirs, warn)
+	return keep(devices)
+}
+
+// readDevice returns the device and its directory. The name of its type is
+// still that of the type's directory.
+func readDevice(d tree.Dir, id string, detail Detail, warn tree.Warn) (*inventory.Device, string) {
+	link := devicesDir + "/" + id
+	dir, err := tree.Target(d, link)
+	if err != nil {
+		warn(link, err)
+		return nil, ""
+	}
+	dev := &inventory.Device{ID: id, Kind: inventory.Mdev, Parent: path.Base(path.Dir(dir)), InUse: inventory.Unknown}
+	typeLink, err := d.Readlink(dir + "/mdev_type")
+	if err != nil {
+		// Between device_add() and sysfs_create_link() in mdev_core.c, or
+		// while it is being removed, a device has no type.
+		warn(dir+"/mdev_type", err)
+	} else {
+		dev.Type.Name = path.Base(typeLink)
+	}
+	if detail == Full {
+		sub, err := d.Sub(dir)
+		if err != nil {
+			warn(dir, err)
+			return dev, dir
+		}
+		defer sub.Close()
+		within := func(file string, err error) { warn(path.Join(dir, file), err) }
+		dev.Driver = tree.LinkBase(sub, "driver", within)
+		dev.Group = tree.LinkBase(sub, "iommu_group", within)
+		dev.Node = inventory.None()
+		if nodes, err := sub.ReadDir("vfio-dev"); err == nil && len(nodes) > 0 {
+			dev.Node = inventory.Of(nodes[0].Name)
+		}
+		dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
+	}
+	return dev, dir
+}
+
+// standardDevice names what every mdev has; the rest is the vendor's.
+func standardDevice(name string) bool {
+	switch name {
+	case "driver", "iommu_group", "mdev_type", "power", "remove", "subsystem", "uevent", "vfio-dev", "waiting_for_supplier":
+		return true
+	}
+	return false
+}
+
+// nameTypes splits the types' directory names that readDevice left, with the
+// names that each device's parent can have given.
+func nameTypes(d tree.Dir, devices []*inventory.Device, dirs []string, warn tree.Warn) {
+	type owner struct{ driver, subsystem string }
+	owners := make(map[string]owner)
+	for i, dev := range devices {
+		if dev == nil || dev.Type.Name == "" {
+			continue
+		}
+		dir := path.Dir(dirs[i])
+		o, known := owners[dir]
+		if !known {
+			o.driver = tree.LinkBase(d, dir+"/driver", warn).Text()
+			o.subsystem = tree.LinkBase(d, dir+"/subsystem", warn).Text()
+			owners[dir] = o
+		}
+		name, err := splitType(dev.Type.Name, o.driver, o.subsystem)
+		if err != nil {
+			warn(dirs[i]+"/mdev_type", err)
+		}
+		dev.Type = name
+	}
+}
+
+// each calls do(0) … do(n-1) on as many goroutines as there are processors:
+// the time is spent in system calls, one after the other.
+func each(n int, do func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// keep drops what could not be read at all.
+func keep[T any](list []*T) []T {
+	kept := make([]T, 0, len(list))
+	for _, item := range list {
+		if item != nil {
+			kept = append(kept, *item)
+		}
+	}
+	return kept
+}

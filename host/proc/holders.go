@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package proc tells which processes hold VFIO devices open, from the links in
+// /proc/<pid>/fd, without opening a device.
+package proc
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kindred/host/tree"
+	"kindred/inventory"
+)
+
+// Holders are the processes that hold VFIO character devices open.
+type Holders struct {
+	pids     map[string][]int // by path: /dev/vfio/7, /dev/vfio/devices/vfio3
+	complete bool
+}
+
+// ReadHolders looks at every process. Without the right to see all of them
+// (or without /proc) the result is not complete.
+func ReadHolders(d tree.Dir) Holders {
+	h := Holders{pids: make(map[string][]int), complete: true}
+	entries, err := d.ReadDir("proc")
+	if err != nil {
+		h.complete = false
+		return h
+	}
+	found := false
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name)
+		if err != nil {
+			continue
+		}
+		found = true
+		dir := "proc/" + e.Name + "/fd"
+		links, err := d.ReadDir(dir)
+		if err != nil {
+			h.complete = h.complete && gone(err)
+			continue
+		}
+		for _, link := range links {
+			target, err := d.Readlink(dir + "/" + link.Name)
+			switch {
+			case err != nil:
+				h.complete = h.complete && gone(err)
+			case strings.HasPrefix(target, "/dev/vfio/") && !slices.Contains(h.pids[target], pid):
+				h.pids[target] = append(h.pids[target], pid)
+			}
+		}
+	}
+	h.complete = h.complete && found
+	return h
+}
+
+// gone is true when a process or descriptor ended while it was looked at.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+// PIDs are the processes that hold dev open, by its IOMMU group or by its own
+// node.
+func (h Holders) PIDs(dev *inventory.Device) []int {
+	var pids []int
+	if group, ok := dev.Group.Get(); ok {
+		pids = append(pids, h.pids["/dev/vfio/"+group]...)
+		pids = append(pids, h.pids["/dev/vfio/noiommu-"+group]...)
+	}
+	if node, ok := dev.Node.Get(); ok {
+		pids = append(pids, h.pids["/dev/vfio/devices/"+node]...)
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids)
+}
+
+// InUse says whether a process holds dev open. No needs all processes seen and
+// the device's group known.
+func (h Holders) InUse(dev *inventory.Device) inventory.Answer {
+	switch {
+	case len(h.PIDs(dev)) > 0:
+		return inventory.Yes
+	case h.complete && dev.Group.State() == inventory.Present:
+		return inventory.No
+	}
+	return inventory.Unknown
+}
