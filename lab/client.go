@@ -236,7 +236,8 @@ func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
 //
 // Contents are what reading gives, at most 64 KiB. A file that was not read, or
 // not to its end, has the PAX record KINDRED.unread: "write-only", "device
-// memory" (reading would touch hardware), "blocked", "cut", or the error.
+// memory" (reading would touch hardware), "consumed by reading", "blocked", "cut",
+// or the error.
 func (c *Client) Capture(ctx context.Context, globs []string, w io.Writer) error {
 	r, err := c.call(ctx, wire.Request{Op: wire.OpCapture, Globs: globs}, nil)
 	if err != nil {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux
-
 // Package lab boots real kernels with real mediated devices, as many hosts as
 // there is memory for, in about three seconds each, on a machine that has
 // neither such hardware nor KVM.

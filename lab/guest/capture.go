@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -29,8 +30,12 @@ const (
 	unreadKey = "KINDRED.unread"
 )
 
-// hardware matches files whose reading touches a device instead of describing it.
-var hardware = regexp.MustCompile(`^/sys/devices/.*/(resource\d+(_wc)?|rom)$`)
+// hardware matches files whose reading touches a device instead of describing it,
+// consumed those whose contents are gone once read.
+var (
+	hardware = regexp.MustCompile(`^/sys/devices/.*/(resource\d+(_wc)?|rom)$`)
+	consumed = regexp.MustCompile(`^(/proc/kmsg|/sys/kernel/(debug/)?tracing/.*trace_pipe(_raw)?)$`)
+)
 
 // capture packs what the globs match, with everything below it, the links that
 // were passed on the way and the directories above.
@@ -165,6 +170,8 @@ func read(path string, info fs.FileInfo) (data []byte, why string) {
 		return nil, "write-only"
 	case hardware.MatchString(path):
 		return nil, "device memory"
+	case consumed.MatchString(path):
+		return nil, "consumed by reading"
 	}
 	type result struct {
 		data []byte
@@ -172,24 +179,14 @@ func read(path string, info fs.FileInfo) (data []byte, why string) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		// Some pseudo-files wait for news; those answer EAGAIN, or run into the timeout.
-		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-		if err != nil {
-			done <- result{err: err}
-			return
-		}
-		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+		data, err := readNow(path)
 		done <- result{data, err}
 	}()
 	select {
 	case r := <-done:
-		var errno syscall.Errno
 		switch {
-		case errors.As(r.err, &errno):
-			return nil, errno.Error()
 		case r.err != nil:
-			return nil, r.err.Error()
+			return r.data, r.err.Error()
 		case len(r.data) > maxFile:
 			return r.data[:maxFile], "cut"
 		}
@@ -197,4 +194,29 @@ func read(path string, info fs.FileInfo) (data []byte, why string) {
 	case <-time.After(readTimeout):
 		return nil, "blocked"
 	}
+}
+
+// readNow does not wait for news where a file would. It reads by itself, because
+// the runtime would wait on behalf of an os.File.
+func readNow(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var data []byte
+	buf := make([]byte, 16<<10)
+	for len(data) <= maxFile {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return data, err
+		case n == 0:
+			return data, nil
+		default:
+			data = append(data, buf[:n]...)
+		}
+	}
+	return data, nil
 }
