@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"kindred/host/devlink"
+	"kindred/host/facts"
+	"kindred/host/manager"
+	"kindred/host/mdev"
+	"kindred/host/module"
+	"kindred/host/nvidia"
+	"kindred/host/pci"
+	"kindred/host/proc"
+	"kindred/host/record"
+	"kindred/host/tree"
+	"kindred/host/vfio"
+	"kindred/inventory"
+)
+
+// ErrNotAHost is returned by Open for a directory that holds no copy of a host.
+var ErrNotAHost = errors.New("no sys directory: this is neither a host's root nor a copy of one")
+
+// Host reads one machine.
+type Host struct {
+	root string
+	dir  tree.Dir
+	live bool // the running machine, not a copy
+}
+
+// Open opens the machine whose root directory is root: "/" for this one, or a
+// directory with a copy of a machine's /sys, /proc and /etc.
+func Open(root string) (*Host, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open the host at %s: %w", root, err)
+	}
+	dir, err := tree.Open(abs)
+	if err != nil {
+		return nil, fmt.Errorf("open the host at %s: %w", root, err)
+	}
+	if mode, err := dir.Mode("sys"); err != nil || !mode.IsDir() {
+		dir.Close()
+		return nil, fmt.Errorf("open the host at %s: %w", root, ErrNotAHost)
+	}
+	return &Host{root: abs, dir: dir, live: abs == "/"}, nil
+}
+
+// Close releases the root.
+func (h *Host) Close() error { return h.dir.Close() }
+
+// Options choose what Inventory does besides reading.
+type Options struct {
+	// Probe asks idle devices that Kindred made whether they can migrate, by
+	// opening them.
+	Probe bool
+	// Modules are kernel modules to report besides the ones found to take
+	// part: the ones that catalogs name.
+	Modules []string
+}
+
+// Inventory reads everything.
+func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventory, error) {
+	w := new(warnings)
+	inv := h.start(w)
+	inv.Host.OS = readOS(h.dir, w.add)
+	inv.Host.Kernel = h.readKernel(w.add)
+
+	inv.Parents, inv.Devices = h.scan(mdev.Full, w.add)
+	h.modules(inv, opts.Modules, w.add)
+	h.migration(inv, opts.Probe, w.add)
+	if h.live {
+		h.firmware(ctx, inv, w.add)
+		inv.Host.QEMU = manager.QEMU(ctx, w.add)
+		inv.Host.Libvirt = manager.Libvirt(ctx, w.add)
+	}
+	record.Apply(h.dir, inv, w.add)
+	facts.Apply(h.dir, inv, w.add)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read the inventory: %w", err)
+	}
+	return h.finish(inv, w)
+}
+
+// List reads what the tables of types and devices show, and no more: every
+// read of an attribute is a call into its driver.
+func (h *Host) List(types, devices bool) (*inventory.Inventory, error) {
+	w := new(warnings)
+	inv := h.start(w)
+	inv.Parents, inv.Devices = h.list(types, devices, w.add)
+	return h.finish(inv, w)
+}
+
+func (h *Host) start(w *warnings) *inventory.Inventory {
+	inv := &inventory.Inventory{Schema: inventory.Schema, Origin: inventory.FromTree, Taken: time.Now().UTC().Truncate(time.Second)}
+	if h.live {
+		inv.Origin = inventory.FromKernel
+	}
+	for _, name := range []string{"proc/sys/kernel/hostname", "etc/hostname"} {
+		if text, err := tree.FileText(h.dir, name); err == nil && strings.TrimSpace(text) != "" {
+			inv.Host.Name = strings.TrimSpace(text)
+			return inv
+		}
+	}
+	inv.Host.Name = filepath.Base(h.root)
+	w.add("proc/sys/kernel/hostname", fmt.Errorf("the host's name is not there: the directory's name %q is used", inv.Host.Name))
+	return inv
+}
+
+// finish puts warnings in and checks the whole: what the kernel shows must
+// satisfy the rules that every reader of the document relies on.
+func (h *Host) finish(inv *inventory.Inventory, w *warnings) (*inventory.Inventory, error) {
+	inv.Warnings = w.list
+	adopt(inv)
+	inv.Sort()
+	if err := inv.Validate(); err != nil {
+		return nil, fmt.Errorf("the inventory of %s: %w", inv.Host.Name, err)
+	}
+	return inv, nil
+}
+
+// adopt gives a device whose parent was not listed (it went meanwhile, or
+// could not be read) a parent that offers nothing, so that it is not lost.
+func adopt(inv *inventory.Inventory) {
+	for i := range inv.Devices {
+		d := &inv.Devices[i]
+		if inv.Parent(d.Parent) == nil {
+			inv.Parents = append(inv.Parents, inventory.Parent{Name: d.Parent, Kind: inventory.MdevParent, Namespace: d.Type.Namespace})
+		}
+	}
+}
+
+// scan reads parents and devices of all kinds, with who holds them.
+func (h *Host) scan(detail mdev.Detail, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
+	parents := mdev.Parents(h.dir, detail, warn)
+	devices := mdev.Devices(h.dir, detail, warn)
+	functionParents, functions := h.functions(warn)
+	parents, devices = append(parents, functionParents...), append(devices, functions...)
+	holders := proc.ReadHolders(h.dir)
+	for i := range devices {
+		devices[i].InUse = holders.InUse(&devices[i])
+	}
+	countFree(parents, devices)
+	return parents, devices
+}
+
+func (h *Host) list(types, devices bool, warn tree.Warn) (parents []inventory.Parent, list []inventory.Device) {
+	if types {
+		parents = mdev.Parents(h.dir, mdev.Brief, warn)
+	}
+	if devices {
+		list = mdev.Devices(h.dir, mdev.Brief, warn)
+	}
+	functionParents, functions := h.functions(warn)
+	countFree(functionParents, functions)
+	if types {
+		parents = append(parents, functionParents...)
+	}
+	if devices {
+		list = append(list, functions...)
+	}
+	return parents, list
+}
+
+// functions reads PCI functions of both kinds.
+func (h *Host) functions(warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
+	isVGPU := func(address string) bool { return nvidia.IsFunction(h.dir, address) }
+	parents, devices := pci.Functions(h.dir, isVGPU, warn)
+	cards, vgpus := nvidia.Read(h.dir, warn)
+	return append(parents, cards...), append(devices, vgpus...)
+}
+
+// countFree gives the types of bound functions their room: the functions that
+// nobody holds. It stays unknown while that is unknown of one of them.
+func countFree(parents []inventory.Parent, devices []inventory.Device) {
+	for i := range parents {
+		if parents[i].Kind != inventory.FunctionParent {
+			continue
+		}
+		for j := range parents[i].Types {
+			t := &parents[i].Types[j]
+			free, known := 0, true
+			for k := range devices {
+				if d := &devices[k]; d.Parent == parents[i].Name && d.Type == t.TypeName {
+					known = known && d.InUse != inventory.Unknown
+					if d.InUse == inventory.No {
+						free++
+					}
+				}
+			}
+			switch {
+			case free > 0:
+				t.Creatable = inventory.Yes
+			case known:
+				t.Creatable = inventory.No
+			}
+			if known {
+				t.Available = new(free)
+			}
+		}
+	}
+}
+
+// modules reports every kernel module that takes part, and links parents and
+// devices to theirs.
+func (h *Host) modules(inv *inventory.Inventory, named []string, warn tree.Warn) {
+	names := module.VFIO(h.dir, warn)
+	link := func(list *[]string, dir string) {
+		if name, ok := module.OfDriver(h.dir, dir, warn).Get(); ok && !slices.Contains(*list, name) {
+			*list = append(*list, name)
+			names = append(names, name)
+		}
+	}
+	for i := range inv.Devices {
+		d := &inv.Devices[i]
+		dir := "sys/bus/mdev/devices/" + d.ID
+		if d.Kind != inventory.Mdev {
+			dir = path.Join(pci.Devices, d.ID)
+		}
+		if target, err := tree.Target(h.dir, dir); err == nil {
+			link(&d.Modules, target)
+		}
+	}
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		if p.Path != "" {
+			link(&p.Modules, p.Path)
+		}
+		for j := range inv.Devices {
+			if inv.Devices[j].Parent == p.Name {
+				p.Modules = append(p.Modules, inv.Devices[j].Modules...)
+			}
+		}
+		// A class device such as mtty's has no driver link, but its module
+		// mostly bears the namespace's name.
+		if name := strings.ReplaceAll(p.Namespace, "-", "_"); name != "" && module.Exists(h.dir, name) {
+			p.Modules = append(p.Modules, name)
+			names = append(names, name)
+		}
+		slices.Sort(p.Modules)
+		p.Modules = slices.Compact(p.Modules)
+	}
+	for _, name := range named {
+		if module.Exists(h.dir, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		inv.Modules = append(inv.Modules, module.Read(h.dir, name, inv.Host.Kernel.BuildID, warn))
+	}
+}
+
+// migration tells which devices and types can migrate. What one device of a
+// type shows holds for its siblings on the same parent.
+func (h *Host) migration(inv *inventory.Inventory, probe bool, warn tree.Warn) {
+	owned := ownedIdle(h.dir, inv)
+	for i := range inv.Devices {
+		d := &inv.Devices[i]
+		d.Migration = vfio.FromDebugfs(h.dir, d.ID, warn)
+		if group, ok := d.Group.Get(); d.Migration == nil && probe && h.live && ok && owned[d.ID] {
+			m, err := vfio.Probe(d.ID, group)
+			if err != nil {
+				warn(path.Join("dev/vfio", group), err)
+			}
+			d.Migration = m
+		}
+		if p := inv.Parent(d.Parent); p != nil && d.Migration != nil {
+			if t := p.Type(d.Type); t != nil {
+				t.Migration = d.Migration
+			}
+		}
+	}
+}
+
+// ownedIdle are the devices that may be opened: Kindred's own by its records,
+// held by no process.
+func ownedIdle(d tree.Dir, inv *inventory.Inventory) map[string]bool {
+	copied := inventory.Inventory{Devices: slices.Clone(inv.Devices)}
+	record.Apply(d, &copied, func(string, error) {})
+	owned := make(map[string]bool)
+	for i := range copied.Devices {
+		if copied.Devices[i].Ours && copied.Devices[i].InUse == inventory.No {
+			owned[copied.Devices[i].ID] = true
+		}
+	}
+	return owned
+}
+
+// firmware asks devlink for every PCI parent.
+func (h *Host) firmware(ctx context.Context, inv *inventory.Inventory, warn tree.Warn) {
+	var conn *devlink.Conn
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		if p.PCI == nil {
+			p.Firmware = inventory.Attributes{Complete: true}
+			continue
+		}
+		if conn == nil {
+			var err error
+			if conn, err = devlink.Dial(); errors.Is(err, devlink.ErrNone) {
+				p.Firmware = inventory.Attributes{Complete: true}
+				continue
+			} else if err != nil {
+				warn("devlink", err)
+				return
+			}
+			defer conn.Close()
+		}
+		versions, err := conn.Info(ctx, "pci", p.Name)
+		if err != nil {
+			warn(p.Path, err)
+			continue
+		}
+		p.Firmware = versions
+	}
+}
+
+func (h *Host) readKernel(warn tree.Warn) inventory.Kernel {
+	value := func(name string) inventory.Value {
+		text, err := tree.FileText(h.dir, "proc/sys/kernel/"+name)
+		switch {
+		case err == nil:
+			return inventory.Of(text)
+		case !errors.Is(err, fs.ErrNotExist):
+			warn("proc/sys/kernel/"+name, err)
+		}
+		return inventory.Value{}
+	}
+	return inventory.Kernel{
+		Release: value("osrelease"), Version: value("version"), Arch: value("arch"),
+		BuildID: module.KernelBuildID(h.dir, warn),
+	}
+}
+
+// readOS reads /etc/os-release (os-release(5)): KEY=value or KEY="value".
+func readOS(d tree.Dir, warn tree.Warn) (o inventory.OS) {
+	text, err := tree.FileText(d, "etc/os-release")
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			warn("etc/os-release", err)
+		}
+		return o
+	}
+	o.ID, o.VersionID = inventory.None(), inventory.None()
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok {
+			continue
+		}
+		value = strings.Trim(value, `"'`)
+		switch key {
+		case "ID":
+			o.ID = inventory.Of(value)
+		case "VERSION_ID":
+			o.VersionID = inventory.Of(value)
+		}
+	}
+	return o
+}
+
+// warnings collects what could not be read.
+type warnings struct {
+	mu   sync.Mutex
+	list []inventory.Warning
+}
+
+func (w *warnings) add(name string, err error) {
+	// The path is in the warning already.
+	if p, ok := errors.AsType[*fs.PathError](err); ok && p == err {
+		err = p.Err
+	}
+	problem := strings.Join(strings.Fields(err.Error()), " ")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = append(w.list, inventory.Warning{Path: name, Problem: problem})
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package record reads what Kindred itself keeps of a host's devices in
+// /var/lib/kindred, because neither the kernel nor mdevctl's files have a
+// place for it:
+//
+//	devices/<id>.json     the device is Kindred's own, and what it promised its guest
+//	idle/<parent>.json    the types a parent listed when it was idle
+//
+// A file that cannot be read makes the fact not observed, with a warning; a
+// file that is not there makes it absent.
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"kindred/host/tree"
+	"kindred/inventory"
+)
+
+// Dir is where the records are.
+const Dir = "var/lib/kindred"
+
+// Device is the record of one device.
+type Device struct {
+	Ours     bool                `json:"ours"`
+	Contract *inventory.Contract `json:"contract"`
+}
+
+// Idle is the record of one parent's types.
+type Idle struct {
+	Taken time.Time        `json:"taken"`
+	Types []inventory.Type `json:"types"`
+}
+
+// Apply attaches what is on record to the devices and parents of inv.
+func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
+	for i := range inv.Devices {
+		dev := &inv.Devices[i]
+		name := path.Join(Dir, "devices", file(dev.ID))
+		var r Device
+		switch err := read(d, name, &r); {
+		case err == nil:
+			dev.Ours, dev.Contract = r.Ours, r.Contract
+		case !errors.Is(err, fs.ErrNotExist):
+			warn(name, err)
+			dev.ContractUnread = true
+		}
+	}
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		if p.Kind != inventory.VGPUParent {
+			continue // the other kinds list their types at all times
+		}
+		name := path.Join(Dir, "idle", file(p.Name))
+		var r Idle
+		switch err := read(d, name, &r); {
+		case err == nil:
+			r.complete(p, name)
+		case !errors.Is(err, fs.ErrNotExist):
+			warn(name, err)
+		}
+	}
+}
+
+// complete adds the remembered types that the parent does not list now.
+func (r *Idle) complete(p *inventory.Parent, name string) {
+	for _, t := range r.Types {
+		known := p.Type(t.TypeName)
+		if known != nil && known.ListedBy != inventory.ListedByDevice {
+			continue
+		}
+		t.ListedBy, t.ListedIn, t.ListedAt = inventory.ListedByIdle, name, new(r.Taken)
+		t.Creatable, t.Available = inventory.No, new(int)
+		if known != nil {
+			*known = t
+		} else {
+			p.Types = append(p.Types, t)
+		}
+	}
+}
+
+// RememberIdle writes, below root, the types of every parent of inv that has
+// no instance and hides its types when it is full. It returns the files.
+func RememberIdle(root string, inv *inventory.Inventory) ([]string, error) {
+	busy := make(map[string]bool)
+	for i := range inv.Devices {
+		busy[inv.Devices[i].Parent] = true
+	}
+	var files []string
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		if p.Kind != inventory.VGPUParent || busy[p.Name] {
+			continue
+		}
+		r := Idle{Taken: inv.Taken}
+		for _, t := range p.Types {
+			if t.ListedBy == inventory.ListedByKernel {
+				r.Types = append(r.Types, t)
+			}
+		}
+		if len(r.Types) == 0 {
+			continue
+		}
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
+		}
+		dir := filepath.Join(root, Dir, "idle")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
+		}
+		name := filepath.Join(dir, file(p.Name))
+		if err := renameio.WriteFile(name, append(data, '\n'), 0o644); err != nil {
+			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
+		}
+		files = append(files, name)
+	}
+	return files, nil
+}
+
+// file is the record's file name for a kernel object: names of the kernel have
+// no slash, but a copied tree is not to be trusted.
+func file(id string) string {
+	return strings.ReplaceAll(id, "/", "!") + ".json"
+}
+
+func read(d tree.Dir, name string, into any) error {
+	data, err := d.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("not a record: %w", err)
+	}
+	return nil
+}
