@@ -150,6 +150,17 @@ func (g *Guest) kill() {
 	<-g.console.done
 }
 
+// Wait returns when the guest has gone away by itself, with a [*DiedError], or nil
+// when ctx ends.
+func (g *Guest) Wait(ctx context.Context) error {
+	select {
+	case <-g.qemu.done:
+		return g.whyGone(nil)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 // PID is QEMU's.
 func (g *Guest) PID() int { return g.qemu.pid }
 
