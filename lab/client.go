@@ -69,7 +69,7 @@ func Dial(ctx context.Context, name, socket string) (*Client, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
-		return nil, fmt.Errorf("lab: reaching guest %s: %w", name, err)
+		return nil, fmt.Errorf("lab: guest %s: %w", name, err)
 	}
 	c := newClient(name, conn)
 	go c.receive()

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // kernel is one kernel of Debian's archive.
@@ -161,9 +163,17 @@ func outputIn(ctx context.Context, dir, name string, args ...string) (string, er
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
+	// Pipes and make have children: given up, they must not go on in a directory
+	// that is being removed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("%s: given up: %w", name, context.Cause(ctx))
+		}
 		said := strings.TrimSpace(stderr.String())
 		if said == "" {
 			said = strings.TrimSpace(stdout.String())
