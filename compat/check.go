@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"slices"
+
+	"kindred/inventory"
+)
+
+// Check judges whether the device could migrate to an instance of the offer.
+func (e *Engine) Check(s *Source, o *Offer) Verdict {
+	j := judgement{explain: true, from: s, to: o}
+	e.judge(&j)
+	v := Verdict{Outcome: j.outcome, Host: o.Host(), Parent: o.Parent(), Type: o.name, Copy: j.copy, Findings: j.findings, Lifted: j.lifted}
+	for i := range v.Findings {
+		v.Findings[i].Remedy = v.Findings[i].Code.Remedy()
+	}
+	return v
+}
+
+// Outcome is Check's outcome alone, without allocation.
+func (e *Engine) Outcome(s *Source, o *Offer) Outcome {
+	j := judgement{from: s, to: o}
+	e.judge(&j)
+	return j.outcome
+}
+
+// judgement collects findings; without explain, only the worst outcome.
+type judgement struct {
+	from     *Source
+	to       *Offer
+	explain  bool
+	outcome  Outcome
+	findings []Finding
+	copy     map[string]string
+	lifted   []Code
+	// What a proof can lift is held back until the proofs were asked.
+	unproven, unequal bool
+}
+
+func (j *judgement) add(f Finding) {
+	j.outcome = max(j.outcome, f.Outcome)
+	if j.explain {
+		j.findings = append(j.findings, f)
+	}
+}
+
+func (e *Engine) judge(j *judgement) {
+	if !e.identity(j) {
+		return // nothing further can be compared between different types
+	}
+	j.api()
+	j.migration()
+	j.attributes()
+	j.builds()
+	j.knownBad()
+	e.proof(j)
+}
+
+// identity judges whether both types are one interface. It returns false when
+// they are not: the rules of one type say nothing about another.
+func (e *Engine) identity(j *judgement) bool {
+	s, o := &j.from.side, &j.to.side
+	f := Finding{Code: TypeSame, Subject: o.name.Full(), From: builtInFrom}
+	if j.explain {
+		f.Source, f.Target = inventory.Of(s.name.Full()), inventory.Of(o.name.Full())
+	}
+	byLabel := s.catalog != nil && s.catalog.Identity == ByLabel && s.name.Namespace == o.name.Namespace
+	if byLabel {
+		f.Source, f.Target = s.label, o.label
+	}
+	switch {
+	case s.name.Namespace == "" || s.name.Name == "" || o.name.Namespace == "" || o.name.Name == "":
+		f.Code, f.Outcome = TypeUnknown, Unknown
+	case byLabel && (s.label.State() != inventory.Present || o.label.State() != inventory.Present):
+		f.Code, f.Outcome = TypeUnknown, Unknown
+	case byLabel && s.label == o.label, !byLabel && s.name == o.name:
+	case e.equivalent(s, o):
+		j.unequal = true
+		j.contractType(false)
+		return true
+	default:
+		f.Code, f.Outcome = TypeDifferent, Incompatible
+		j.add(f)
+		return false
+	}
+	j.add(f)
+	if f.Outcome == Unknown {
+		return false
+	}
+	j.contractType(byLabel)
+	return true
+}
+
+// contractType judges the type that the guest was started with.
+func (j *judgement) contractType(byLabel bool) {
+	c := j.from.contract
+	switch {
+	case j.from.unread:
+		j.add(Finding{Code: ContractUnread, Outcome: Unknown, Basis: Promised})
+	case c == nil:
+	case byLabel && c.Label == j.to.label, !byLabel && c.Type == j.to.name:
+	case j.unequal && c.Type == j.from.name: // equivalence is judged by proof
+	default:
+		f := Finding{Code: ContractType, Outcome: Incompatible, Basis: Promised}
+		if j.explain {
+			f.Source, f.Target = inventory.Of(c.Type.Full()), inventory.Of(j.to.name.Full())
+		}
+		j.add(f)
+	}
+}
+
+// equivalent reports whether a catalog declares both types one interface.
+func (e *Engine) equivalent(s, o *side) bool {
+	has := func(eq *Equivalence, n inventory.TypeName) bool {
+		return slices.Contains(eq.Types, FullName{n.Namespace, n.Name})
+	}
+	for _, c := range [2]*Catalog{s.catalog, o.catalog} {
+		if c == nil {
+			continue
+		}
+		for i := range c.Equivalent {
+			if has(&c.Equivalent[i], s.name) && has(&c.Equivalent[i], o.name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (j *judgement) api() {
+	compare := func(basis Basis, s, t inventory.Value) {
+		f := Finding{Code: APIEqual, Basis: basis, Source: s, Target: t, From: builtInFrom}
+		switch {
+		case s.State() != inventory.Present || t.State() != inventory.Present:
+			f.Code, f.Outcome = APIUnknown, Unknown
+		case s != t:
+			f.Code, f.Outcome = APIDifferent, Incompatible
+		}
+		j.add(f)
+	}
+	compare(Now, j.from.api, j.to.api)
+	if c := j.from.contract; c != nil {
+		compare(Promised, c.DeviceAPI, j.to.api)
+	}
+}
+
+func (j *judgement) migration() {
+	for i, s := range [2]*side{&j.from.side, &j.to.side} {
+		f := Finding{Code: MigrationSupported, Subject: [2]string{"source", "target"}[i], From: s.canFrom}
+		switch s.can {
+		case inventory.No:
+			f.Code, f.Outcome = MigrationUnsupported, Incompatible
+		case inventory.Unknown:
+			f.Code, f.Outcome = MigrationUnknown, Unknown
+		}
+		j.add(f)
+	}
+}
+
+// attributes judges every rule of the source's catalog, then the attributes
+// that no rule is about.
+func (j *judgement) attributes() {
+	s, o := &j.from.side, &j.to.side
+	for _, r := range s.rules {
+		against := r.Against
+		if against == "" {
+			against = r.Attribute
+		}
+		of := r.Of
+		if of == OfDevice {
+			of = OfType // the target has no instance yet
+		}
+		var target, high inventory.Value
+		if r.Kind == Range {
+			target, high = o.value(of, r.Min), o.value(of, r.Max)
+		} else {
+			target = o.value(of, against)
+		}
+		j.rule(r, Now, s.value(r.Of, r.Attribute), target, high)
+		c := j.from.contract
+		switch {
+		case c == nil:
+		case r.Of == OfType:
+			j.rule(r, Promised, c.TypeAttributes.Get(r.Attribute), target, high)
+		case r.Of == OfDevice:
+			j.rule(r, Promised, c.DeviceAttributes.Get(r.Attribute), target, high)
+		}
+	}
+	if !s.attrs.Complete || !o.attrs.Complete {
+		f := Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "target"}
+		if !s.attrs.Complete {
+			f.Subject = "source"
+		}
+		j.add(f)
+	}
+	j.unjudged(s.free, nil)
+	j.unjudged(o.free, s.free)
+	j.instance()
+}
+
+// unjudged makes attributes without a rule unknown where they differ: nobody
+// said whether the guest sees them. The names in done, sorted, were judged.
+func (j *judgement) unjudged(names, done []string) {
+	for _, name := range names {
+		sv, tv := j.from.attrs.Get(name), j.to.attrs.Get(name)
+		if sv == tv && sv.State() != inventory.NotObserved {
+			continue
+		}
+		if _, both := slices.BinarySearch(done, name); both {
+			continue
+		}
+		if slices.ContainsFunc(j.from.rules, func(r *Rule) bool { return r.about(name) }) {
+			continue
+		}
+		f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: sv, Target: tv, From: builtInFrom}
+		if sv.State() == inventory.NotObserved || tv.State() == inventory.NotObserved {
+			f.Code = AttributeUnobserved
+		}
+		j.add(f)
+	}
+}
+
+// instance makes the device's own attributes unknown unless a rule says
+// whether they have to be carried over.
+func (j *judgement) instance() {
+	d := j.from.device
+	if d == nil {
+		return
+	}
+	if !d.Complete {
+		j.add(Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "device"})
+	}
+	covered := func(name string) bool {
+		for _, r := range j.from.rules {
+			if r.Of == OfDevice && matchGlob(r.Attribute, name) {
+				return true
+			}
+		}
+		return false
+	}
+	if !j.explain {
+		for name := range d.Values {
+			if !covered(name) {
+				j.outcome = max(j.outcome, Unknown)
+				return
+			}
+		}
+		for _, name := range d.Unread {
+			if !covered(name) {
+				j.outcome = max(j.outcome, Unknown)
+				return
+			}
+		}
+		return
+	}
+	names := slices.Clone(d.Unread)
+	for name := range d.Values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !covered(name) {
+			j.add(Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: d.Get(name), From: builtInFrom})
+		}
+	}
+}
+
+func (j *judgement) rule(r *Rule, basis Basis, source, target, high inventory.Value) {
+	if r.Kind == Ignore {
+		return
+	}
+	code, outcome := r.judge(source, target, high)
+	if !j.explain {
+		j.outcome = max(j.outcome, outcome)
+		return
+	}
+	if code == AttributeCopied {
+		if j.copy == nil {
+			j.copy = make(map[string]string)
+		}
+		// What was promised wins over what is now.
+		if _, ok := j.copy[r.Attribute]; !ok || basis == Promised {
+			j.copy[r.Attribute] = source.Text()
+		}
+		target = inventory.Value{}
+	}
+	if r.Kind == Range && target.State() == inventory.Present && high.State() == inventory.Present {
+		target = inventory.Of(target.Text() + ".." + high.Text())
+	}
+	j.add(Finding{Code: code, Outcome: outcome, Subject: r.Attribute, Basis: basis, Source: source, Target: target, Rule: string(r.Kind), From: r.Source})
+}
+
+// builds judges whether both ends run code with the same stream.
+func (j *judgement) builds() {
+	s, o := &j.from.build, &j.to.build
+	f := Finding{Code: BuildEqual, From: builtInFrom}
+	switch {
+	case s.ID == "" || o.ID == "":
+		f.Code, f.Outcome = BuildUnknown, Unknown
+		if j.explain {
+			f.Subject = firstOf(append(slices.Clone(s.Missing), o.Missing...))
+		}
+	case s.ID == o.ID:
+	default:
+		f = j.differentBuilds(s, o)
+	}
+	if j.explain && f.Source.State() == inventory.NotObserved && s.ID != "" && o.ID != "" {
+		f.Source, f.Target = inventory.Of(s.Short()), inventory.Of(o.Short())
+	}
+	if f.Code == BuildUnproven {
+		j.unproven = true
+		return // a proof may lift it
+	}
+	j.add(f)
+}
+
+func firstOf(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// differentBuilds looks for a stream epoch, then for a version rule.
+func (j *judgement) differentBuilds(s, o *Build) Finding {
+	unproven := Finding{Code: BuildUnproven, Outcome: Unknown, From: builtInFrom}
+	c := j.from.catalog
+	if c == nil || j.unequal {
+		return unproven
+	}
+	for i := range c.Epochs {
+		if anyMatches(c.Epochs[i].Builds, s) && anyMatches(c.Epochs[i].Builds, o) {
+			return Finding{Code: BuildEpoch, Subject: c.Epochs[i].Name, From: c.Epochs[i].Source}
+		}
+	}
+	if len(c.Build.Versions) == 0 || len(s.Parts) != len(o.Parts) {
+		return unproven
+	}
+	accepted := Finding{Code: BuildAccepted}
+	for i := range s.Parts {
+		if s.Parts[i] == o.Parts[i] {
+			continue
+		}
+		version := slices.IndexFunc(c.Build.Versions, func(v VersionRule) bool { return v.Part == s.Parts[i].Name })
+		if version < 0 || s.Parts[i].Name != o.Parts[i].Name {
+			return unproven
+		}
+		v := &c.Build.Versions[version]
+		rule := Rule{Kind: v.Rule}
+		switch _, outcome := rule.judge(s.Parts[i].Value, o.Parts[i].Value, inventory.Value{}); outcome {
+		case Incompatible:
+			return Finding{Code: BuildRefused, Outcome: Incompatible, Subject: v.Part, Rule: string(v.Rule), Source: s.Parts[i].Value, Target: o.Parts[i].Value, From: v.Source}
+		case Unknown:
+			return unproven
+		}
+		accepted.Subject, accepted.Rule, accepted.From = v.Part, string(v.Rule), v.Source
+	}
+	return accepted
+}
+
+func (j *judgement) knownBad() {
+	for i, s := range [2]*side{&j.from.side, &j.to.side} {
+		if s.catalog == nil {
+			continue
+		}
+		role := [2]string{"source", "target"}[i]
+		for k := range s.catalog.KnownBad {
+			bad := &s.catalog.KnownBad[k]
+			if (bad.Role == "" || bad.Role == "both" || bad.Role == role) && anyMatches(bad.Builds, &s.build) {
+				f := Finding{Code: BuildKnownBad, Outcome: Incompatible, Subject: role, Rule: bad.Reason, From: bad.Source}
+				if j.explain {
+					f.Source = inventory.Of(s.build.Short())
+				}
+				j.add(f)
+			}
+		}
+	}
+}
+
+// proof asks the proofs about this pair. An acceptance lifts what only a
+// proof can lift; a rejection makes the pair incompatible.
+func (e *Engine) proof(j *judgement) {
+	s, o := &j.from.side, &j.to.side
+	var p *Proof
+	if s.build.ID != "" && o.build.ID != "" && s.shaped && o.shaped {
+		p = e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}]
+	}
+	lifted := false
+	if p != nil {
+		f := Finding{From: proofFrom, Rule: p.Detail}
+		lowest := WorkingState
+		if s.catalog != nil && s.catalog.Proof.Lowest != 0 {
+			lowest = s.catalog.Proof.Lowest
+		}
+		switch result := p.result(); {
+		case result == Rejected:
+			f.Code, f.Outcome = ProofRejected, Incompatible
+		case result == Accepted && p.Grade >= lowest:
+			f.Code, lifted = ProofAccepted, true
+		case result == Accepted:
+			f.Code = ProofTooWeak
+		default:
+			f.Code = ProofInconclusive
+		}
+		if j.explain {
+			f.Subject = p.Grade.String()
+		}
+		j.add(f)
+	}
+	j.lift(j.unequal, lifted, EquivalenceUnproven, TypeEquivalent)
+	j.lift(j.unproven, lifted, BuildUnproven, BuildProved)
+}
+
+// lift adds a held-back unknown, or what it became through a proof.
+func (j *judgement) lift(held, lifted bool, unknown, settled Code) {
+	if !held {
+		return
+	}
+	f := Finding{Code: unknown, Outcome: Unknown, From: builtInFrom}
+	if lifted {
+		f = Finding{Code: settled, From: proofFrom}
+		if j.explain {
+			j.lifted = append(j.lifted, unknown)
+		}
+	}
+	if j.explain {
+		if unknown == BuildUnproven {
+			f.Source, f.Target = inventory.Of(j.from.build.Short()), inventory.Of(j.to.build.Short())
+		} else {
+			f.Source, f.Target = inventory.Of(j.from.name.Full()), inventory.Of(j.to.name.Full())
+		}
+	}
+	j.add(f)
+}

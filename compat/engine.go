@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"path"
+	"slices"
+
+	"kindred/inventory"
+)
+
+// Engine is what is known of drivers: catalogs and proofs. It does not change
+// and is safe for concurrent use.
+type Engine struct {
+	catalogs *Catalogs
+	proofs   map[proofKey]*Proof
+}
+
+// NewEngine makes an engine.
+func NewEngine(catalogs *Catalogs, proofs []Proof) *Engine {
+	return &Engine{catalogs, indexProofs(proofs)}
+}
+
+// side is one end of a migration, resolved from an inventory as far as it does
+// not depend on the other end.
+type side struct {
+	inv     *inventory.Inventory
+	parent  *inventory.Parent
+	name    inventory.TypeName
+	label   inventory.Value
+	api     inventory.Value
+	attrs   *inventory.Attributes // of the type
+	device  *inventory.Attributes // of the instance; nil for one not made yet
+	typ     *inventory.Type       // nil when the parent does not list it
+	catalog *Catalog
+	rules   []*Rule
+	free    []string // type attributes that no rule is about
+	build   Build
+	shape   string
+	shaped  bool // the shape is known
+	can     inventory.Answer
+	canFrom string
+}
+
+// Source is a device to be moved.
+type Source struct {
+	side
+	ID       string
+	contract *inventory.Contract
+	unread   bool // a contract may exist
+}
+
+// Host is the name of the host the device is on.
+func (s *Source) Host() string { return s.inv.Host.Name }
+
+// Parent is the name of the parent the device is on.
+func (s *Source) Parent() string { return s.parent.Name }
+
+// Type is the type the device was created as.
+func (s *Source) Type() inventory.TypeName { return s.name }
+
+// Label is the vendor's name for the type.
+func (s *Source) Label() inventory.Value { return s.label }
+
+// Build is the build of the drivers behind the device.
+func (s *Source) Build() *Build { return &s.build }
+
+// Contract is what the device promised its guest, nil if nothing is recorded.
+func (s *Source) Contract() *inventory.Contract { return s.contract }
+
+// Offer is a type that a parent could create.
+type Offer struct {
+	side
+}
+
+// Host is the name of the offering host.
+func (o *Offer) Host() string { return o.inv.Host.Name }
+
+// Parent is the name of the offering parent.
+func (o *Offer) Parent() string { return o.parent.Name }
+
+// Type is the offered type as its parent lists it.
+func (o *Offer) Type() *inventory.Type { return o.typ }
+
+// Build is the build of the drivers behind the offer.
+func (o *Offer) Build() *Build { return &o.build }
+
+// noAttributes is what a type that nobody lists has: nothing was observed.
+var noAttributes inventory.Attributes
+
+// Source prepares a device of an inventory.
+func (e *Engine) Source(inv *inventory.Inventory, dev *inventory.Device) *Source {
+	p := inv.Parent(dev.Parent)
+	s := &Source{ID: dev.ID, contract: dev.Contract, unread: dev.ContractUnread}
+	s.side = e.side(inv, p, dev.Type, p.Type(dev.Type), dev.Migration)
+	s.device = &dev.Attributes
+	return s
+}
+
+// Offers prepares every type that the host's parents list, in their order.
+func (e *Engine) Offers(inv *inventory.Inventory) []*Offer {
+	var offers []*Offer
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		for j := range p.Types {
+			offers = append(offers, e.offer(inv, p, &p.Types[j]))
+		}
+	}
+	return offers
+}
+
+func (e *Engine) offer(inv *inventory.Inventory, p *inventory.Parent, t *inventory.Type) *Offer {
+	return &Offer{e.side(inv, p, t.TypeName, t, nil)}
+}
+
+// Home is the offer that the device's own parent makes of its own type, nil
+// when the parent does not list it: the target of the way back.
+func (e *Engine) Home(s *Source) *Offer {
+	if s.typ == nil {
+		return nil
+	}
+	return e.offer(s.inv, s.parent, s.typ)
+}
+
+// Arrived is the device as it would be after moving to the offer: of the
+// offered type, with the attributes the offer has and the ones carried over,
+// still under the contract with its guest. Checking it against Home answers
+// the way back.
+func (e *Engine) Arrived(s *Source, o *Offer) *Source {
+	return &Source{side: o.withDevice(s.device), ID: s.ID, contract: s.contract, unread: s.unread}
+}
+
+func (o *Offer) withDevice(attrs *inventory.Attributes) side {
+	moved := o.side
+	moved.device = attrs
+	return moved
+}
+
+func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name inventory.TypeName, t *inventory.Type, shown *inventory.Migration) side {
+	s := side{inv: inv, parent: p, name: name, typ: t, attrs: &noAttributes}
+	if t != nil {
+		s.label, s.api, s.attrs = t.Label, t.DeviceAPI, &t.Attributes
+		if shown == nil {
+			shown = t.Migration
+		}
+	}
+	s.catalog = e.catalogs.For(name.Namespace)
+	if s.catalog != nil {
+		for i := range s.catalog.Rules {
+			if s.catalog.Rules[i].covers(name.Name) {
+				s.rules = append(s.rules, &s.catalog.Rules[i])
+			}
+		}
+		s.shape, s.shaped = shape(s.catalog.Proof.Shaping, s.attrs)
+	} else {
+		s.shaped = true
+	}
+	s.rules = append(s.rules, functionRules(p, s.rules)...)
+	for attr := range s.attrs.Values {
+		if !slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.about(attr) }) {
+			s.free = append(s.free, attr)
+		}
+	}
+	for _, attr := range s.attrs.Unread {
+		if !slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.about(attr) }) {
+			s.free = append(s.free, attr)
+		}
+	}
+	slices.Sort(s.free)
+	s.build = makeBuild(s.catalog, inv, p, t)
+	s.can, s.canFrom = s.migration(shown)
+	return s
+}
+
+// about reports whether the rule judges, or is judged against, an attribute of
+// a type.
+func (r *Rule) about(attr string) bool {
+	return r.Of == OfType && (r.Attribute == attr || r.Against == attr || r.Min == attr || r.Max == attr) ||
+		r.Of == OfDevice && (r.Against == attr || r.Min == attr || r.Max == attr)
+}
+
+// vfRules hold for the attributes of PCI functions that a catalog is silent
+// about: the guest sees them.
+var vfRules = func() []*Rule {
+	var rules []*Rule
+	for _, name := range []string{"bars", "class", "revision", "subsystem_device", "subsystem_vendor"} {
+		rules = append(rules, &Rule{Attribute: name, Of: OfType, Kind: Equal, Source: "the guest sees it, and no catalog says that it may differ"})
+	}
+	return rules
+}()
+
+func functionRules(p *inventory.Parent, given []*Rule) []*Rule {
+	if p.Kind != inventory.FunctionParent {
+		return nil
+	}
+	var rules []*Rule
+	for _, r := range vfRules {
+		if !slices.ContainsFunc(given, func(g *Rule) bool { return g.about(r.Attribute) }) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// migration says whether this end can migrate, and what tells so. Catalog and
+// observation are both asked; one that forbids wins.
+func (s *side) migration(shown *inventory.Migration) (inventory.Answer, string) {
+	can, from := s.catalogued()
+	switch {
+	case shown == nil || shown.Can == inventory.Unknown:
+		return can, from
+	case shown.Can == inventory.No, can != inventory.No:
+		return shown.Can, shown.Source
+	}
+	return can, from
+}
+
+func (s *side) catalogued() (inventory.Answer, string) {
+	if s.catalog == nil {
+		return inventory.Unknown, ""
+	}
+	for i := range s.catalog.Migration {
+		m := &s.catalog.Migration[i]
+		if ok, err := path.Match(m.Namespace, s.name.Namespace); m.Namespace != "" && (err != nil || !ok) || !matchGlob(m.Types, s.name.Name) {
+			continue
+		}
+		if m.Kernel != "" {
+			older, known := olderKernel(s.inv.Host.Kernel.Release, m.Kernel)
+			if !known {
+				return inventory.Unknown, m.Source
+			}
+			if !older {
+				continue
+			}
+		}
+		return m.Can, m.Source
+	}
+	return inventory.Unknown, ""
+}
+
+// olderKernel compares the first two numbers of a kernel release.
+func olderKernel(release inventory.Value, than string) (older, known bool) {
+	text, ok := release.Get()
+	if !ok {
+		return false, false
+	}
+	end := 0
+	for end < len(text) && (text[end] == '.' || text[end] >= '0' && text[end] <= '9') {
+		end++
+	}
+	major, minor, ok := parseVersion(text[:end])
+	wantMajor, wantMinor, ok2 := parseVersion(than)
+	return major < wantMajor || major == wantMajor && minor < wantMinor, ok && ok2
+}
+
+// value returns one attribute of this end.
+func (s *side) value(of Place, name string) inventory.Value {
+	switch of {
+	case OfType:
+		return s.attrs.Get(name)
+	case OfDevice:
+		if s.device == nil {
+			return inventory.Value{}
+		}
+		return s.device.Get(name)
+	case OfParent:
+		return s.parent.Attributes.Get(name)
+	case OfFirmware:
+		return s.parent.Firmware.Get(name)
+	case OfFact:
+		return fact(s.inv, s.parent, s.typ, name)
+	case OfHost:
+		h := &s.inv.Host
+		switch name {
+		case "kernel.release":
+			return h.Kernel.Release
+		case "kernel.arch":
+			return h.Kernel.Arch
+		case "os.id":
+			return h.OS.ID
+		case "os.version_id":
+			return h.OS.VersionID
+		case "qemu":
+			return h.QEMU
+		case "libvirt":
+			return h.Libvirt
+		}
+	}
+	return inventory.Value{}
+}
+
+// Instance is a device as the offer would make it, with no guest yet: for
+// asking about a type rather than about a device.
+func (e *Engine) Instance(o *Offer) *Source {
+	return &Source{side: o.withDevice(&inventory.Attributes{Complete: true})}
+}

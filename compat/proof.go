@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kindred/inventory"
+)
+
+// Grade is how much of a migration a proof exercised.
+type Grade uint8
+
+const (
+	HeaderOnly   Grade = iota + 1 // the part that a driver checks early
+	FreshState                    // the whole stream of a device that did nothing yet
+	WorkingState                  // the whole stream of a device that had worked
+	Observed                      // a VM's own migration
+)
+
+var gradeNames = map[Grade]string{HeaderOnly: "header-only", FreshState: "fresh-state", WorkingState: "working-state", Observed: "observed"}
+
+func (g Grade) String() string { return gradeNames[g] }
+
+func (g Grade) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
+
+func (g *Grade) UnmarshalText(text []byte) error {
+	for grade, name := range gradeNames {
+		if name == string(text) {
+			*g = grade
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown grade %q: it is one of header-only, fresh-state, working-state, observed", text)
+}
+
+// Result is how a transfer ended.
+type Result string
+
+const (
+	Accepted     Result = "accepted"
+	Rejected     Result = "rejected"
+	Inconclusive Result = "inconclusive"
+)
+
+// Proof is the record of a real transfer between two drivers.
+type Proof struct {
+	SourceType  inventory.TypeName `json:"source_type"`
+	TargetType  inventory.TypeName `json:"target_type"`
+	SourceBuild string             `json:"source_build"` // Build.ID
+	TargetBuild string             `json:"target_build"`
+	SourceShape string             `json:"source_shape,omitempty"` // the attributes that shape the stream
+	TargetShape string             `json:"target_shape,omitempty"`
+	Grade       Grade              `json:"grade"`
+	Result      Result             `json:"result"`
+	// Controls is true when self to self passed on both sides, and Tries how
+	// often the transfer was tried with this result. A rejection counts only
+	// with controls and a repeat, so that a full disk never becomes a veto.
+	Controls bool      `json:"controls"`
+	Tries    int       `json:"tries"`
+	Time     time.Time `json:"time"`
+	Detail   string    `json:"detail,omitempty"` // errno and step, the driver's own words
+}
+
+// result is what the proof counts as.
+func (p *Proof) result() Result {
+	if p.Result == Rejected && (!p.Controls || p.Tries < 2) {
+		return Inconclusive
+	}
+	return p.Result
+}
+
+// proofKey is what a proof is about: direction, types, builds and everything
+// that shapes the stream.
+type proofKey struct {
+	sourceType, targetType                             inventory.TypeName
+	sourceBuild, targetBuild, sourceShape, targetShape string
+}
+
+// indexProofs keeps the newest proof for each key. Of two of the same moment
+// the worse one counts, so that their order does not.
+func indexProofs(list []Proof) map[proofKey]*Proof {
+	weight := map[Result]int{Accepted: 0, Inconclusive: 1, Rejected: 2}
+	index := make(map[proofKey]*Proof, len(list))
+	for i := range list {
+		p := &list[i]
+		key := proofKey{p.SourceType, p.TargetType, p.SourceBuild, p.TargetBuild, p.SourceShape, p.TargetShape}
+		old := index[key]
+		newer := old == nil || p.Time.After(old.Time)
+		tie := old != nil && p.Time.Equal(old.Time)
+		if newer || tie && (weight[p.result()] > weight[old.result()] || weight[p.result()] == weight[old.result()] && p.Grade < old.Grade) {
+			index[key] = p
+		}
+	}
+	return index
+}
+
+// shape is the text of the attributes that shape the stream, in a fixed order.
+// ok is false while one of them was not observed.
+func shape(names []string, attrs *inventory.Attributes) (text string, ok bool) {
+	var b strings.Builder
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		v := attrs.Get(name)
+		if v.State() == inventory.NotObserved {
+			return "", false
+		}
+		fmt.Fprintf(&b, "%q=%d%q;", name, v.State(), v.Text())
+	}
+	return b.String(), true
+}
