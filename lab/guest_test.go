@@ -55,6 +55,11 @@ func testBuildIDs(ctx context.Context, t *testing.T, first, rebuilt *Guest) {
 	if len(one) != noteSize || len(two) != noteSize || bytes.Equal(one, two) {
 		t.Errorf("build-ids of mtty: %x and %x, want two different ones", one, two)
 	}
+	// The source is the same, and the kernel's other identity of a module says so.
+	const source = "cat /sys/module/mtty/version /sys/module/mtty/srcversion"
+	if one, two := sh(ctx, t, first.Client, source), sh(ctx, t, rebuilt.Client, source); one == "" || one != two {
+		t.Errorf("version and srcversion of mtty: %q and %q, want them equal", one, two)
+	}
 }
 
 func testRun(ctx context.Context, t *testing.T, g *Guest) {

@@ -22,11 +22,11 @@ func KnownHosts() []Host {
 			Modules: []string{"nvme", "vfio_pci"},
 			QEMUArgs: []string{
 				"-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on",
-				"-device", "pcie-root-port,id=port,chassis=1",
+				"-device", "pcie-root-port,id=rp,chassis=1",
 				"-device", "nvme-subsys,id=subsystem",
 				// The VFs' queues and vectors come out of the flexible ones, which must be
 				// enough for all; without sriov_*_flexible QEMU refuses sriov_max_vfs.
-				"-device", "nvme,serial=lab,bus=port,subsys=subsystem,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=9",
+				"-device", "nvme,serial=lab,bus=rp,subsys=subsystem,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=9",
 			},
 			KernelArgs: []string{"intel_iommu=on"},
 		},

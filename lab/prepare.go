@@ -82,28 +82,50 @@ func Prepare(ctx context.Context, cacheDir string, logf func(format string, args
 		return nil, err
 	}
 	defer unlock()
-	if err := sweep(cacheDir); err != nil {
+	sweep(cacheDir, logf)
+	a, err := choose(ctx, cacheDir, logf)
+	if err != nil {
 		return nil, err
-	}
-	kernel, err := newestKernel(ctx)
-	if err != nil {
-		if a, ok := newestEntry(cacheDir); ok {
-			logf("lab: using kernel %s from the cache: %v", a.Release, err)
-			return withInit(ctx, cacheDir, a)
-		}
-		return nil, fmt.Errorf("lab: choosing a kernel: %w", err)
-	}
-	a, err := loadEntry(filepath.Join(cacheDir, entryName(kernel)))
-	if errors.Is(err, fs.ErrNotExist) {
-		a, err = buildEntry(ctx, cacheDir, kernel, logf)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lab: preparing kernel %s in %s: %w", kernel.release, cacheDir, err)
 	}
 	if err := ensurePackages(ctx, bootPackages(), logf); err != nil {
 		return nil, fmt.Errorf("lab: preparing to boot: %w", err)
 	}
 	return withInit(ctx, cacheDir, a)
+}
+
+// askAgain is for how long the newest kernel of yesterday is new enough: asking
+// apt takes longer than all the rest of a warm start.
+const askAgain = 24 * time.Hour
+
+// choose returns the entry for the newest kernel, built if need be. A machine that
+// cannot ask for the newest makes do with what it has.
+func choose(ctx context.Context, cacheDir string, logf func(string, ...any)) (*Artefacts, error) {
+	have, asked := newestEntry(cacheDir)
+	if have != nil && time.Since(asked) < askAgain {
+		return have, nil
+	}
+	k, err := newestKernel(ctx)
+	switch {
+	case err != nil && have != nil && ctx.Err() == nil:
+		logf("lab: using kernel %s from the cache: %v", have.Release, err)
+		return have, nil
+	case err != nil:
+		return nil, fmt.Errorf("lab: choosing a kernel: %w", err)
+	}
+	dir := filepath.Join(cacheDir, entryName(k))
+	a, err := loadEntry(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		a, err = buildEntry(ctx, cacheDir, k, logf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: preparing kernel %s in %s: %w", k.release, cacheDir, err)
+	}
+	// The manifest's time is when we last asked.
+	now := time.Now()
+	if err := os.Chtimes(filepath.Join(dir, manifest), now, now); err != nil {
+		return nil, fmt.Errorf("lab: preparing kernel %s: %w", k.release, err)
+	}
+	return a, nil
 }
 
 func entryName(k kernel) string {
@@ -122,17 +144,18 @@ func loadEntry(dir string) (*Artefacts, error) {
 	return a, nil
 }
 
-// newestEntry is the fallback of a machine that cannot ask Debian right now.
-func newestEntry(cacheDir string) (*Artefacts, bool) {
-	manifests, _ := filepath.Glob(filepath.Join(cacheDir, "kernel-*-"+recipe(), manifest))
-	var newest *Artefacts
+// newestEntry is the complete entry with the newest kernel, or nil, and when it was
+// last found to be the newest there is.
+func newestEntry(cacheDir string) (newest *Artefacts, asked time.Time) {
+	manifests, _ := filepath.Glob(filepath.Join(cacheDir, "kernel-*-"+recipe(), manifest)) // the pattern is well-formed
 	for _, m := range manifests {
 		a, err := loadEntry(filepath.Dir(m))
-		if err == nil && (newest == nil || releaseLess(newest.Release, a.Release)) {
-			newest = a
+		info, statErr := os.Stat(m)
+		if err == nil && statErr == nil && (newest == nil || releaseLess(newest.Release, a.Release)) {
+			newest, asked = a, info.ModTime()
 		}
 	}
-	return newest, newest != nil
+	return newest, asked
 }
 
 // buildEntry builds aside and renames: the entry appears whole or not at all.
@@ -170,18 +193,16 @@ func buildEntry(ctx context.Context, cacheDir string, k kernel, logf func(string
 
 const workPrefix = "work-"
 
-// sweep removes what interrupted builds left. We hold the lock: none is running.
-func sweep(cacheDir string) error {
-	left, err := filepath.Glob(filepath.Join(cacheDir, workPrefix+"*"))
-	if err != nil {
-		return err
-	}
+// sweep removes what interrupted builds left. We hold the lock: no other Prepare
+// is running, but children of one that was killed may still be writing. What
+// cannot be removed for that is in nobody's way and waits for the next time.
+func sweep(cacheDir string, logf func(string, ...any)) {
+	left, _ := filepath.Glob(filepath.Join(cacheDir, workPrefix+"*")) // the pattern is well-formed
 	for _, dir := range left {
 		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("lab: removing an interrupted build: %w", err)
+			logf("lab: an interrupted build is still being cleaned up: %v", err)
 		}
 	}
-	return nil
 }
 
 // lock waits for the cache's lock in small steps, so that ctx can end the wait.
