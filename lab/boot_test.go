@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -231,7 +232,7 @@ func TestNetwork(t *testing.T) {
 
 // TestArtefacts looks at what Prepare made without booting it.
 func TestArtefacts(t *testing.T) {
-	_, a := needLab(t)
+	ctx, a := needLab(t)
 	for _, file := range []string{a.vmlinux(), a.busybox(), a.Init, a.variant("mtty-rebuilt")} {
 		f, err := elf.Open(file)
 		if err != nil {
@@ -245,5 +246,9 @@ func TestArtefacts(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(a.Dir), workPrefix+"*")); len(left) > 0 {
 		t.Errorf("left in the cache: %v", left)
+	}
+	missing, err := missingPackages(ctx, []string{"dpkg", "no-such-package"})
+	if err != nil || !slices.Equal(missing, []string{"no-such-package"}) {
+		t.Errorf("missing packages %q, %v; want the one that does not exist", missing, err)
 	}
 }

@@ -76,8 +76,8 @@ func fileSum(file string) (string, error) {
 // has no C library. It needs the go command and Kindred's source tree as the
 // current directory or above it.
 func BuildStatic(ctx context.Context, pkg, out string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s (inside Kindred's source tree?): %w: %s", pkg, err, strings.TrimSpace(string(said)))
 	}

@@ -47,6 +47,7 @@ func up(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	defer os.Remove(dir) // if no other kindred-lab has a host in it
 	artefacts, err := lab.Prepare(ctx, "", logf)
 	if err != nil {
 		return err
