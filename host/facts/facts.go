@@ -25,9 +25,8 @@ import (
 	"path"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"kindred/host/tree"
+	"kindred/internal/strictyaml"
 	"kindred/inventory"
 )
 
@@ -77,8 +76,8 @@ func Parse(data []byte) ([]Statement, error) {
 	var file struct {
 		Facts []Statement `yaml:"facts"`
 	}
-	if err := yaml.UnmarshalWithOptions(data, &file, yaml.Strict()); err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, false))
+	if err := strictyaml.Decode(data, &file); err != nil {
+		return nil, err
 	}
 	for i, s := range file.Facts {
 		for _, glob := range []string{s.Host, s.Parent, s.Type} {

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"kindred/compat"
+	"kindred/fleet"
+	"kindred/host"
+	"kindred/inventory"
+)
+
+// inputFlags say where hosts are read from.
+type inputFlags struct {
+	inventories []string
+	root        string
+}
+
+func (f *inputFlags) add(fs *pflag.FlagSet) {
+	f.addFiles(fs)
+	fs.StringVar(&f.root, "root", "/", "read the host below `DIR`, a copy of its /sys, /proc and /etc")
+}
+
+func (f *inputFlags) addFiles(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.inventories, "inventory", nil, "inventory `FILES` made by kindred inspect -o json, or directories of them")
+}
+
+// catalogFlags say where a site's catalogs are.
+type catalogFlags struct{ dir string }
+
+const siteCatalogs = "/etc/kindred/catalog.d"
+
+func (f *catalogFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.dir, "catalogs", siteCatalogs, "the site's catalogs, `DIR`/*.yaml")
+}
+
+// load reads the site's catalogs and adds the built-in ones.
+func (f *catalogFlags) load() (*compat.Catalogs, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil && (f.dir != siteCatalogs || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, &exitError{exitInput, fmt.Errorf("catalogs: %w", err)}
+	}
+	var site []*compat.Catalog
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".yaml") {
+			continue
+		}
+		name := filepath.Join(f.dir, e.Name())
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, &exitError{exitInput, fmt.Errorf("catalog: %w", err)}
+		}
+		c, err := compat.ParseCatalog(name, data)
+		if err != nil {
+			return nil, &exitError{exitInput, err}
+		}
+		site = append(site, c)
+	}
+	catalogs, err := compat.NewCatalogs(compat.BuiltIn(), site)
+	if err != nil {
+		return nil, &exitError{exitInput, err}
+	}
+	return catalogs, nil
+}
+
+// readFiles reads inventory files; a directory stands for the *.json in it.
+func readFiles(names []string) ([]*inventory.Inventory, error) {
+	var files []string
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, &exitError{exitInput, fmt.Errorf("inventory: %w", err)}
+		}
+		if !info.IsDir() {
+			files = append(files, name)
+			continue
+		}
+		within, err := filepath.Glob(filepath.Join(name, "*.json"))
+		if err != nil || len(within) == 0 {
+			return nil, &exitError{exitInput, fmt.Errorf("inventory: there is no *.json in %s", name)}
+		}
+		files = append(files, within...)
+	}
+	var list []*inventory.Inventory
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, &exitError{exitInput, fmt.Errorf("inventory: %w", err)}
+		}
+		inv, err := inventory.Decode(data)
+		if err != nil {
+			return nil, &exitError{exitInput, fmt.Errorf("inventory %s: %w", name, err)}
+		}
+		list = append(list, inv)
+	}
+	return list, nil
+}
+
+// openFleet reads files and makes a fleet of them.
+func openFleet(files []string, catalogs *catalogFlags) (*fleet.Fleet, error) {
+	cs, err := catalogs.load()
+	if err != nil {
+		return nil, err
+	}
+	inventories, err := readFiles(files)
+	if err != nil {
+		return nil, err
+	}
+	f, err := fleet.New(compat.NewEngine(cs, nil), inventories)
+	if err != nil {
+		return nil, &exitError{exitInput, err}
+	}
+	return f, nil
+}
+
+// source finds a device; not finding it has an exit code of its own.
+func source(f *fleet.Fleet, ref string) (*compat.Source, error) {
+	s, err := f.Source(ref)
+	if err != nil {
+		return nil, &exitError{exitNoSuch, fmt.Errorf("device %w", err)}
+	}
+	return s, nil
+}
+
+// openHost opens the live host, or a copy of one.
+func openHost(root string) (*host.Host, error) {
+	h, err := host.Open(root)
+	switch {
+	case errors.Is(err, host.ErrNotAHost), errors.Is(err, fs.ErrNotExist):
+		return nil, &exitError{exitInput, err}
+	case err != nil:
+		return nil, err
+	}
+	return h, nil
+}
+
+// warn prints what could not be read, one line each.
+func warn(cmd *cobra.Command, inv *inventory.Inventory) {
+	for _, w := range inv.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "kindred: warning: %s: %s\n", clean("/"+strings.TrimPrefix(w.Path, "/")), clean(w.Problem))
+	}
+}
+
+// completeDevice completes device ids from the inventory files named so far,
+// or from this host.
+func completeDevice(files *[]string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault // more inventory files
+		}
+		inventories, err := readFiles(*files)
+		if len(*files) == 0 {
+			var h *host.Host
+			if h, err = host.Open("/"); err == nil {
+				defer h.Close()
+				var inv *inventory.Inventory
+				if inv, err = h.List(false, true); err == nil {
+					inventories = append(inventories, inv)
+				}
+			}
+		}
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var ids []string
+		for _, inv := range inventories {
+			for _, d := range inv.Devices {
+				if strings.HasPrefix(d.ID, prefix) {
+					ids = append(ids, d.ID+"\t"+d.Type.Full()+" on "+inv.Host.Name)
+				}
+			}
+		}
+		slices.Sort(ids)
+		return ids, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kindred/host"
+	"kindred/host/record"
+	"kindred/inventory"
+)
+
+type inspectOptions struct {
+	input    inputFlags
+	catalogs catalogFlags
+	output   outputFlag
+	probe    bool
+	remember bool
+}
+
+func newInspect() *cobra.Command {
+	opts := new(inspectOptions)
+	cmd := &cobra.Command{
+		Use:   "inspect",
+		Short: "Print this host's inventory",
+		Long: `Print this host's inventory: parents, the types they offer, devices, and what
+decides whether they can migrate (driver builds, parameters, firmware, facts).
+
+Reading opens no device. With --probe, idle devices that Kindred made are asked
+whether they can migrate, which opens them.
+
+What could not be read is in the inventory's warnings, with its path; those are
+printed on standard error too.`,
+		Example: `  kindred inspect
+  kindred inspect -o json > $(hostname).json
+  kindred inspect --root ./copy-of-a-host -o yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runInspect(cmd, opts) },
+	}
+	opts.input.add(cmd.Flags())
+	opts.catalogs.add(cmd.Flags())
+	opts.output.add(cmd)
+	cmd.Flags().BoolVar(&opts.probe, "probe", false, "open idle devices that Kindred made, to ask whether they migrate")
+	cmd.Flags().BoolVar(&opts.remember, "remember", false, "write down what idle vGPU cards offer, for when they are full and hide it")
+	_ = cmd.Flags().MarkHidden("inventory")
+	return cmd
+}
+
+func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
+	if err := opts.output.check(cmd); err != nil {
+		return err
+	}
+	catalogs, err := opts.catalogs.load()
+	if err != nil {
+		return err
+	}
+	h, err := openHost(opts.input.root)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	inv, err := h.Inventory(cmd.Context(), host.Options{Probe: opts.probe, Modules: catalogs.Modules()})
+	if err != nil {
+		return err
+	}
+	if opts.remember {
+		if _, err := record.RememberIdle(opts.input.root, inv); err != nil {
+			return err
+		}
+	}
+	warn(cmd, inv)
+	if opts.output.format == "json" {
+		data, err := inventory.Encode(inv)
+		if err != nil {
+			return err
+		}
+		cmd.Print(harmless(string(data)))
+		return nil
+	}
+	return opts.output.print(cmd, inv, func() { printInventory(cmd, inv) })
+}
+
+func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {
+	h := &inv.Host
+	cmd.Printf("%s: kernel %s, QEMU %s, libvirt %s\n", clean(h.Name), clean(h.Kernel.Release.String()), clean(h.QEMU.String()), clean(h.Libvirt.String()))
+	cmd.Printf("%d parents, %d types, %d devices, %d warnings\n", len(inv.Parents), countTypes(inv), len(inv.Devices), len(inv.Warnings))
+	if len(inv.Parents) == 0 {
+		cmd.Println("\n" + nothingHere)
+		return
+	}
+	parents := newTable("PARENT", "KIND", "DRIVER", "TYPES", "DEVICES", "BUILD")
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		devices := 0
+		for j := range inv.Devices {
+			if inv.Devices[j].Parent == p.Name {
+				devices++
+			}
+		}
+		parents.add(p.Name, string(p.Kind), p.Namespace, strconv.Itoa(len(p.Types)), strconv.Itoa(devices), buildText(inv, p))
+	}
+	cmd.Print("\n" + parents.String())
+	cmd.Print("\n" + typeTable([]*inventory.Inventory{inv}).String())
+	if len(inv.Devices) > 0 {
+		cmd.Print("\n" + deviceTable([]*inventory.Inventory{inv}, true).String())
+	}
+}
+
+const nothingHere = "No parent offers assignable devices: /sys/class/mdev_bus is empty or absent\nand no PCI function is bound to a VFIO driver."
+
+func countTypes(inv *inventory.Inventory) int {
+	n := 0
+	for i := range inv.Parents {
+		n += len(inv.Parents[i].Types)
+	}
+	return n
+}
+
+// buildText is what of a parent's modules and firmware fits a line.
+func buildText(inv *inventory.Inventory, p *inventory.Parent) string {
+	var parts []string
+	for _, name := range p.Modules {
+		if m := inv.Module(name); m != nil {
+			id := m.BuildID.String()
+			parts = append(parts, name+" "+id[:min(12, len(id))])
+		}
+	}
+	if fw, ok := p.Firmware.Get("fw").Get(); ok {
+		parts = append(parts, fmt.Sprintf("firmware %s", fw))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/mattn/go-runewidth"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// outputFlag is -o.
+type outputFlag struct{ format string }
+
+func (f *outputFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.format, "output", "o", "table", "output `FORMAT`: table, json or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// check refuses an unknown format before any work is done.
+func (f *outputFlag) check(cmd *cobra.Command) error {
+	switch f.format {
+	case "table", "json", "yaml":
+		return nil
+	}
+	return usage(cmd, fmt.Errorf("unknown output format %q: it is one of table, json, yaml", f.format))
+}
+
+// print writes a value as JSON or YAML, or calls table.
+func (f *outputFlag) print(cmd *cobra.Command, value any, table func()) error {
+	if f.format == "table" {
+		table()
+		return nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(value); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	if f.format == "yaml" {
+		data, err := yaml.JSONToYAML(b.Bytes())
+		if err != nil {
+			return fmt.Errorf("encode the answer as YAML: %w", err)
+		}
+		b.Reset()
+		b.Write(data)
+	}
+	cmd.Print(harmless(b.String()))
+	return nil
+}
+
+// harmless escapes, in JSON or YAML, the characters that those formats allow
+// to stand but a terminal could act on: C1 controls and format characters such
+// as bidirectional overrides. They occur in quoted strings only.
+func harmless(text string) string {
+	if strings.IndexFunc(text, hidden) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case !hidden(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+(r-0x10000)>>10, 0xdc00+(r-0x10000)&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool {
+	return r != '\n' && !unicode.IsPrint(r) && (r >= 0x7f || r < 0x20)
+}
+
+// clean makes text from a host fit for a terminal: whatever is not printable
+// is shown as an escape.
+func clean(text string) string {
+	plain := true
+	for i := 0; i < len(text) && plain; i++ {
+		plain = text[i] >= 0x20 && text[i] < 0x7f
+	}
+	if plain {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == utf8.RuneError && text[i] != "\ufffd"[0]:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// table is rows under headers, in columns. The last column is wrapped to fit
+// the terminal, or 80 characters where there is none.
+type table struct {
+	rows  [][]string // the first is the header
+	width int
+}
+
+func newTable(header ...string) *table {
+	width := 80
+	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
+		if w, _, err := term.GetSize(fd); err == nil && w >= 40 {
+			width = w
+		}
+	}
+	return &table{rows: [][]string{header}, width: width}
+}
+
+// add adds a row; cells are cleaned.
+func (t *table) add(cells ...string) {
+	for i := range cells {
+		cells[i] = clean(cells[i])
+	}
+	t.rows = append(t.rows, cells)
+}
+
+const gap = 2
+
+// String lays the table out. The library named for tables measures and styles
+// every cell on its own, which at five thousand devices takes longer than
+// reading them from the kernel; plain columns need only their widths.
+func (t *table) String() string {
+	last := len(t.rows[0]) - 1
+	widths := make([]int, last+1)
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], width(cell))
+		}
+	}
+	indent := 0
+	for _, w := range widths[:last] {
+		indent += w + gap
+	}
+	room := max(t.width-indent, 20)
+	var b, line strings.Builder
+	for _, row := range t.rows {
+		for i, cell := range row[:last] {
+			line.WriteString(cell)
+			pad(&line, widths[i]-width(cell)+gap)
+		}
+		for n, text := range wrap(row[last], room) {
+			if n > 0 {
+				pad(&line, indent)
+			}
+			line.WriteString(text)
+			b.WriteString(strings.TrimRight(line.String(), " "))
+			b.WriteByte('\n')
+			line.Reset()
+		}
+	}
+	return b.String()
+}
+
+func pad(b *strings.Builder, n int) {
+	for range n {
+		b.WriteByte(' ')
+	}
+}
+
+// width is how many columns cleaned text takes.
+func width(text string) int {
+	for i := range len(text) {
+		if text[i] >= 0x80 {
+			return runewidth.StringWidth(text)
+		}
+	}
+	return len(text)
+}
+
+// wrap breaks text into lines of at most room columns, at spaces where it can.
+func wrap(text string, room int) []string {
+	if width(text) <= room {
+		return []string{text}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		for {
+			switch {
+			case line == "" && width(word) <= room:
+				line = word
+			case line == "":
+				head := runewidth.Truncate(word, room, "")
+				if head == "" {
+					head = word
+				}
+				lines = append(lines, head)
+				word = word[len(head):]
+				continue
+			case width(line)+1+width(word) <= room:
+				line += " " + word
+			default:
+				lines = append(lines, line)
+				line = ""
+				continue
+			}
+			break
+		}
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kindred/compat"
+	"kindred/fleet"
+	"kindred/inventory"
+)
+
+type targetsOptions struct {
+	files    inputFlags
+	catalogs catalogFlags
+	output   outputFlag
+	explain  bool
+	maxAge   time.Duration
+}
+
+func newTargets() *cobra.Command {
+	opts := new(targetsOptions)
+	cmd := &cobra.Command{
+		Use:   "targets DEVICE --inventory FILES",
+		Short: "Show which hosts a device can move to, and why not the others",
+		Long: `Show, for every host but the device's own, whether the device can move there:
+
+  ready          compatible, with room, and ready for the move
+  full           compatible, but nothing more can be created there
+  unknown        something is not known; the reason says what
+  not allowed    incompatible, or not ready
+  not reporting  the inventory is older than --max-age
+
+CREATE is the type to create there, ROOM how many more the kernel would create,
+RETURN whether the device could come back. DEVICE is an id or the beginning of
+one; write HOST/DEVICE where two hosts have the same.
+
+Exit code: 0 some host is ready, 5 compatible ones are all full, 3 at best
+unknown, 4 none is allowed.`,
+		Example: `  kindred targets 83b8f4f2 --inventory host-a.json,host-b.json
+  kindred targets host-a/83b8f4f2 --inventory fleet/ --explain
+  kindred targets 0000:41:00.4 --inventory fleet/*.json -o json`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeDevice(&opts.files.inventories),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.files.inventories = append(opts.files.inventories, args[1:]...)
+			return runTargets(cmd, opts, args[0])
+		},
+	}
+	opts.files.addFiles(cmd.Flags())
+	opts.catalogs.add(cmd.Flags())
+	opts.output.add(cmd)
+	cmd.Flags().BoolVar(&opts.explain, "explain", false, "show every finding of every offer")
+	cmd.Flags().DurationVar(&opts.maxAge, "max-age", 0, "take older inventories for hosts that do not report (24h; 0: no limit)")
+	return cmd
+}
+
+func runTargets(cmd *cobra.Command, opts *targetsOptions, device string) error {
+	if err := opts.output.check(cmd); err != nil {
+		return err
+	}
+	if len(opts.files.inventories) == 0 {
+		return usage(cmd, errors.New("--inventory is needed"))
+	}
+	if opts.maxAge < 0 {
+		return usage(cmd, fmt.Errorf("--max-age %s is negative", opts.maxAge))
+	}
+	f, err := openFleet(opts.files.inventories, &opts.catalogs)
+	if err != nil {
+		return err
+	}
+	s, err := source(f, device)
+	if err != nil {
+		return err
+	}
+	answer := f.Targets(s, fleet.Options{Now: time.Now(), MaxAge: opts.maxAge})
+	if err := opts.output.print(cmd, answer, func() { printTargets(cmd, answer, opts.explain) }); err != nil {
+		return err
+	}
+	switch {
+	case answer.Counts[fleet.Ready] > 0:
+		return nil
+	case answer.Counts[fleet.Full] > 0:
+		return &exitError{code: exitFull}
+	case answer.Counts[fleet.Unsettled] > 0:
+		return &exitError{code: exitUnknown}
+	}
+	return &exitError{code: exitNo}
+}
+
+func groupText(g fleet.Group) string { return strings.ReplaceAll(string(g), "-", " ") }
+
+func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
+	printDevice(cmd, &answer.Device)
+	if answer.Simulated {
+		cmd.Println("Some of these hosts are simulated.")
+	}
+	if len(answer.Hosts) == 0 {
+		cmd.Println("\nNo other host was given: name more inventories.")
+		return
+	}
+	t := newTable("GROUP", "HOST", "PARENT", "CREATE", "ROOM", "RETURN", "REASON")
+	for i := range answer.Hosts {
+		h := &answer.Hosts[i]
+		back := "-"
+		if h.Return != nil {
+			back = h.Return.String()
+		}
+		t.add(groupText(h.Group), h.Host, orDash(h.Parent), typeText(h.Type), targetRoom(h), back, targetReason(h))
+	}
+	cmd.Print("\n" + t.String())
+	if explain {
+		for i := range answer.Hosts {
+			explainTarget(cmd, &answer.Hosts[i])
+		}
+	}
+}
+
+func targetRoom(h *fleet.Target) string {
+	if h.Room == nil {
+		return "-"
+	}
+	return fmt.Sprint(h.Room.Count)
+}
+
+// targetReason says what put the host into its group.
+func targetReason(h *fleet.Target) string {
+	switch {
+	case h.Group == fleet.NotReporting:
+		return "the inventory is " + h.Age + " old"
+	case h.Verdict != nil && h.Verdict.Outcome == compat.Incompatible:
+		return reason(h.Verdict)
+	}
+	for _, c := range h.Ready {
+		if c.Met == inventory.No || c.Met == inventory.Unknown && h.Group == fleet.Unsettled && h.Verdict.Outcome == compat.Compatible {
+			return c.Detail + " [" + c.Code + "]"
+		}
+	}
+	switch {
+	case h.Group == fleet.Full:
+		return "no room: the kernel would create no more [room.full]"
+	case h.Group == fleet.Unsettled && h.Verdict.Outcome == compat.Compatible && h.Room == nil:
+		return "how much room there is is not known [room.unknown]"
+	}
+	return reason(h.Verdict)
+}
+
+func explainTarget(cmd *cobra.Command, h *fleet.Target) {
+	cmd.Printf("\n%s: %s\n", clean(h.Host), groupText(h.Group))
+	for _, c := range h.Ready {
+		cmd.Printf("  %s: %s (%s)\n", c.Code, clean(c.Detail), c.Met)
+	}
+	if h.Verdict != nil {
+		if h.Parent != "" {
+			cmd.Printf("  as %s on %s\n", clean(typeText(h.Type)), clean(h.Parent))
+		}
+		printFindings(cmd, h.Verdict.Findings)
+	}
+	for _, o := range h.Others {
+		cmd.Printf("  not as %s on %s\n", clean(typeText(o.Type)), clean(o.Parent))
+		printFindings(cmd, o.Findings)
+	}
+}
