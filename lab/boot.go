@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,7 +41,10 @@ type Guest struct {
 	qemu    *process
 	console *console
 	closing sync.Once
+	closed  atomic.Bool
 }
+
+var errClosed = errors.New("the guest was closed")
 
 // Boot starts a host and returns when it answers; ctx bounds only the start. The
 // error of a guest that dies meanwhile is a [*DiedError] with the end of its console.
@@ -113,6 +117,9 @@ func (g *Guest) greeting(ctx context.Context) error {
 // whyGone waits for QEMU to be gone, which a lost connection announces, so that
 // the console has been read to its end.
 func (g *Guest) whyGone(err error) error {
+	if g.closed.Load() {
+		return errClosed
+	}
 	select {
 	case <-g.qemu.done:
 	case <-time.After(powerOffGrace):
@@ -129,6 +136,7 @@ func (g *Guest) whyGone(err error) error {
 // is left afterwards. Closing again does nothing.
 func (g *Guest) Close() error {
 	g.closing.Do(func() {
+		g.closed.Store(true)
 		ctx, cancel := context.WithTimeout(context.Background(), powerOffGrace)
 		defer cancel()
 		if g.send(ctx, wire.Request{Op: wire.OpPowerOff}, nil) == nil {
@@ -144,7 +152,7 @@ func (g *Guest) Close() error {
 
 func (g *Guest) kill() {
 	g.qemu.kill()
-	g.fail(errors.New("the guest was closed"))
+	g.fail(errClosed)
 	g.conn.Close()
 	g.console.conn.Close()
 	<-g.console.done
@@ -155,7 +163,7 @@ func (g *Guest) kill() {
 func (g *Guest) Wait(ctx context.Context) error {
 	select {
 	case <-g.qemu.done:
-		return g.whyGone(nil)
+		return g.whyGone(io.ErrUnexpectedEOF)
 	case <-ctx.Done():
 		return nil
 	}
@@ -172,7 +180,7 @@ func (g *Guest) Serve(ctx context.Context, l net.Listener) error {
 			if req.Op == wire.OpPowerOff {
 				return wire.Response{Error: "only the program that booted a guest may power it off"}, nil
 			}
-			r, err := g.call(ctx, req, body)
+			r, err := g.exchange(ctx, req, body) // the client says what it asked
 			if err != nil {
 				return wire.Response{Error: err.Error()}, nil
 			}

@@ -170,6 +170,29 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+func TestCloseEndsCalls(t *testing.T) {
+	ctx, a := needLab(t)
+	g := bootAll(ctx, t, a, Host{Name: "closed"})[0]
+	ended := make(chan error, 1)
+	go func() {
+		_, err := g.Run(ctx, Cmd{Argv: []string{"sleep", "60"}})
+		ended <- err
+	}()
+	sh(ctx, t, g.Client, `for i in $(seq 50); do grep -lx sleep /proc/[0-9]*/comm && exit 0; usleep 100000; done; exit 1`)
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, errClosed) {
+		t.Errorf("the call in flight: %v, want that the guest was closed", err)
+	}
+	if _, err := g.Run(ctx, Cmd{Argv: []string{"true"}}); !errors.Is(err, errClosed) {
+		t.Errorf("a call afterwards: %v, want that the guest was closed", err)
+	}
+	if text := g.console.text(); !strings.Contains(text, "Power down") {
+		t.Errorf("it did not power off by itself; its console: %q", text)
+	}
+}
+
 func TestBootFailures(t *testing.T) {
 	ctx, a := needLab(t)
 	cases := []struct {

@@ -110,8 +110,17 @@ func (c *Client) fail(err error) {
 	}
 }
 
-// call sends a request and waits for its answer.
+// call is exchange with errors that say what was asked of whom.
 func (c *Client) call(ctx context.Context, req wire.Request, body []byte) (reply, error) {
+	r, err := c.exchange(ctx, req, body)
+	if err != nil {
+		return reply{}, c.failed(req, err)
+	}
+	return r, nil
+}
+
+// exchange sends a request and waits for its answer.
+func (c *Client) exchange(ctx context.Context, req wire.Request, body []byte) (reply, error) {
 	ch := make(chan reply, 1)
 	c.mu.Lock()
 	c.last++
@@ -120,12 +129,12 @@ func (c *Client) call(ctx context.Context, req wire.Request, body []byte) (reply
 	c.mu.Unlock()
 	if err := c.send(ctx, req, body); err != nil {
 		c.forget(req.ID)
-		return reply{}, c.failed(req, err)
+		return reply{}, err
 	}
 	select {
 	case r := <-ch:
 		if r.resp.Error != "" {
-			return reply{}, c.failed(req, errors.New(r.resp.Error))
+			return reply{}, errors.New(r.resp.Error)
 		}
 		return r, nil
 	case <-ctx.Done():
@@ -134,10 +143,10 @@ func (c *Client) call(ctx context.Context, req wire.Request, body []byte) (reply
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer done()
 		_ = c.send(stop, wire.Request{ID: req.ID, Op: wire.OpCancel}, nil)
-		return reply{}, c.failed(req, context.Cause(ctx))
+		return reply{}, context.Cause(ctx)
 	case <-c.gone:
 		c.forget(req.ID)
-		return reply{}, c.failed(req, c.explain(c.lost))
+		return reply{}, c.explain(c.lost)
 	}
 }
 
