@@ -19,6 +19,14 @@ func (e *Engine) Check(s *Source, o *Offer) Verdict {
 	return v
 }
 
+// NotOffered is the verdict on a host, or a parent, of which no type comes
+// into question.
+func NotOffered(s *Source, host, parent string) Verdict {
+	return Verdict{Outcome: Incompatible, Host: host, Parent: parent, Findings: []Finding{{
+		Code: TypeNotOffered, Outcome: Incompatible, Subject: s.name.Full(), From: builtInFrom, Remedy: TypeNotOffered.Remedy(),
+	}}}
+}
+
 // Outcome is Check's outcome alone, without allocation.
 func (e *Engine) Outcome(s *Source, o *Offer) Outcome {
 	j := judgement{from: s, to: o}

@@ -65,7 +65,7 @@ func (f *Fleet) Matrix() *Matrix {
 
 // cell is the best answer over the parents of both hosts.
 func (f *Fleet) cell(name inventory.TypeName, from, to *host) (Cell, bool) {
-	best := Cell{From: from.inv.Host.Name, To: to.inv.Host.Name, Outcome: compat.Incompatible, Code: compat.TypeDifferent, Text: "not offered there"}
+	best := Cell{From: from.inv.Host.Name, To: to.inv.Host.Name, Outcome: compat.Incompatible, Code: compat.TypeNotOffered, Text: compat.TypeNotOffered.Meaning()}
 	offered, judged := false, false
 	for _, home := range from.offers {
 		if home.Type().TypeName != name {
@@ -75,10 +75,10 @@ func (f *Fleet) cell(name inventory.TypeName, from, to *host) (Cell, bool) {
 		s := f.engine.Instance(home)
 		for _, o := range to.offers {
 			v := f.engine.Check(s, o)
-			worst := v.Worst()
-			if worst == nil || worst.Code == compat.TypeDifferent {
+			if different(&v) {
 				continue
 			}
+			worst := v.Worst()
 			if !judged || v.Outcome < best.Outcome {
 				best.Outcome, best.Code, best.Text = v.Outcome, worst.Code, worst.Text()
 				judged = true

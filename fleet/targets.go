@@ -140,9 +140,6 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 		c.group = group(c.verdict.Outcome, c.room, o, conditions)
 		list = append(list, c)
 	}
-	if len(list) == 0 {
-		return t
-	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(Groups, a.group), slices.Index(Groups, b.group)),
@@ -153,6 +150,13 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 			cmp.Compare(a.offer.Type().Full(), b.offer.Type().Full()),
 		)
 	})
+	if len(list) == 0 || different(&list[0].verdict) {
+		t.Verdict = new(compat.NotOffered(s, t.Host, ""))
+		for _, c := range list {
+			t.Others = append(t.Others, other(c))
+		}
+		return t
+	}
 	best := list[0]
 	t.Group, t.Parent, t.Type, t.Label = best.group, best.offer.Parent(), best.verdict.Type, best.offer.Type().Label
 	t.Room, t.Verdict = best.room, &best.verdict
@@ -164,15 +168,24 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 		t.Return = &back
 	}
 	for _, c := range list[1:] {
-		t.Others = append(t.Others, Other{c.offer.Parent(), c.verdict.Type, c.verdict.Outcome, c.room, c.verdict.Findings})
+		t.Others = append(t.Others, other(c))
 	}
 	return t
 }
 
-// closeness prefers, among offers that all refuse, the one that came furthest:
-// its reason says most.
+func other(c candidate) Other {
+	return Other{c.offer.Parent(), c.verdict.Type, c.verdict.Outcome, c.room, c.verdict.Findings}
+}
+
+// different is true for an offer of quite another type.
+func different(v *compat.Verdict) bool {
+	return len(v.Findings) > 0 && v.Findings[0].Code == compat.TypeDifferent
+}
+
+// closeness prefers, among offers that all refuse, one of the device's type:
+// its reason says more.
 func closeness(c candidate) int {
-	if len(c.verdict.Findings) > 0 && c.verdict.Findings[0].Outcome == compat.Incompatible {
+	if different(&c.verdict) {
 		return 0
 	}
 	return 1
