@@ -65,7 +65,7 @@ const (
 var codes = map[Code]struct{ text, remedy string }{
 	TypeSame:             {"the same type", ""},
 	TypeDifferent:        {"different types are different", "create the device as the source's type there; if the two are one interface, a catalog can declare them equivalent and a proof settle it"},
-	TypeNotOffered:       {"no parent there offers this type", "a driver or a parent there that offers the source's type too"},
+	TypeNotOffered:       {"not offered there", "a driver or a parent there that offers the source's type too"},
 	TypeUnknown:          {"the type's identity could not be read", "see the inventory's warnings for the path, and inspect again"},
 	TypeEquivalent:       {"declared equivalent, and proved", ""},
 	EquivalenceUnproven:  {"declared equivalent, but no transfer proved it", "a proof of a real transfer between these types and builds settles it"},

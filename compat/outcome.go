@@ -60,7 +60,13 @@ func (f *Finding) Text() string {
 	if f.Subject != "" {
 		text = f.Subject + ": " + text
 	}
-	if f.Source.State() != inventory.NotObserved || f.Target.State() != inventory.NotObserved {
+	switch {
+	case f.Source == f.Target && f.Source.State() == inventory.NotObserved:
+	case f.Source == f.Target:
+		if f.Source.Text() != f.Subject {
+			text += " (" + f.Source.String() + ")"
+		}
+	default:
 		text += fmt.Sprintf(" (%s -> %s)", f.Source, f.Target)
 	}
 	if f.Basis == Promised {

@@ -9,15 +9,15 @@ import (
 	"kindred/compat"
 )
 
-// Check is the answer to "could this device go to these hosts", one verdict
-// for each parent, compatibility alone.
+// Check is the answer to "could this device go to these hosts": a verdict for
+// each parent that offers its type, or one for a host where none does.
 type Check struct {
 	Device   Device           `json:"device"`
 	Verdicts []compat.Verdict `json:"verdicts"` // by host, then parent
 }
 
-// Check judges the device against every parent of the fleet. Of a parent's
-// types the best one is the verdict.
+// Check judges the device against every parent of the fleet, compatibility
+// alone. Of a parent's types the best one is the verdict.
 func (f *Fleet) Check(s *compat.Source) *Check {
 	answer := &Check{Device: describe(s), Verdicts: []compat.Verdict{}}
 	for i := range f.hosts {
@@ -30,16 +30,17 @@ func (f *Fleet) Check(s *compat.Source) *Check {
 			}
 			byParent[len(byParent)-1] = append(byParent[len(byParent)-1], v)
 		}
+		offered := false
 		for _, list := range byParent {
 			best := slices.MinFunc(list, func(a, b compat.Verdict) int {
 				return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), sameFirst(&a, &b))
 			})
-			if different(&best) {
-				best = compat.NotOffered(s, best.Host, best.Parent)
+			if !different(&best) {
+				answer.Verdicts = append(answer.Verdicts, best)
+				offered = true
 			}
-			answer.Verdicts = append(answer.Verdicts, best)
 		}
-		if len(byParent) == 0 {
+		if !offered {
 			answer.Verdicts = append(answer.Verdicts, compat.NotOffered(s, h.inv.Host.Name, ""))
 		}
 	}

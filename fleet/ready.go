@@ -11,7 +11,7 @@ import (
 
 // Condition is one thing besides compatibility and room that a move needs.
 type Condition struct {
-	Code   string           `json:"code"` // ready.qemu, ready.libvirt
+	Code   Code             `json:"code"` // ready.qemu, ready.libvirt
 	Met    inventory.Answer `json:"met"`
 	Detail string           `json:"detail"`
 }
@@ -29,12 +29,12 @@ const (
 // these hosts and there is nothing to judge.
 func readiness(source, target *inventory.Inventory) []Condition {
 	return []Condition{
-		manager("ready.qemu", "QEMU", oldestQEMU, source.Host.QEMU, target.Host.QEMU),
-		manager("ready.libvirt", "libvirt", oldestLibvirt, source.Host.Libvirt, target.Host.Libvirt),
+		manager(ReadyQEMU, "QEMU", oldestQEMU, source.Host.QEMU, target.Host.QEMU),
+		manager(ReadyLibvirt, "libvirt", oldestLibvirt, source.Host.Libvirt, target.Host.Libvirt),
 	}
 }
 
-func manager(code, name, oldest string, source, target inventory.Value) Condition {
+func manager(code Code, name, oldest string, source, target inventory.Value) Condition {
 	c := Condition{Code: code, Met: inventory.Yes}
 	switch {
 	case source.State() == inventory.Absent && target.State() == inventory.Absent:

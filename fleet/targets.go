@@ -52,7 +52,7 @@ type Target struct {
 	Parent  string             `json:"parent,omitempty"`
 	Type    inventory.TypeName `json:"type,omitzero"` // what to create there
 	Label   inventory.Value    `json:"label,omitzero"`
-	Room    *Room              `json:"room,omitempty"`   // nil: not known
+	Room    *Room              `json:"room,omitempty"`   // nil: nothing to create
 	Return  *compat.Outcome    `json:"return,omitempty"` // could it come back; nil: no device could go
 	Age     string             `json:"age,omitempty"`    // of an inventory that is too old
 	Verdict *compat.Verdict    `json:"verdict,omitempty"`
@@ -62,7 +62,8 @@ type Target struct {
 
 // Room is how many more instances the parent would create now.
 type Room struct {
-	Count int `json:"count"`
+	Code  Code `json:"code"`            // room.free, room.full, room.unknown
+	Count *int `json:"count,omitempty"` // nil: not known
 }
 
 // Other is an offer that was not chosen.
@@ -70,7 +71,7 @@ type Other struct {
 	Parent   string             `json:"parent"`
 	Type     inventory.TypeName `json:"type"`
 	Outcome  compat.Outcome     `json:"outcome"`
-	Room     *Room              `json:"room,omitempty"`
+	Room     Room               `json:"room"`
 	Findings []compat.Finding   `json:"findings"`
 }
 
@@ -125,7 +126,7 @@ func (f *Fleet) hostNamed(name string) *host {
 type candidate struct {
 	offer   *compat.Offer
 	verdict compat.Verdict
-	room    *Room
+	room    Room
 	group   Group
 }
 
@@ -137,7 +138,7 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 	var list []candidate
 	for _, o := range h.offers {
 		c := candidate{offer: o, verdict: f.engine.Check(s, o), room: room(o)}
-		c.group = group(c.verdict.Outcome, c.room, o, conditions)
+		c.group = group(c.verdict.Outcome, c.room, conditions)
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
@@ -159,7 +160,7 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 	}
 	best := list[0]
 	t.Group, t.Parent, t.Type, t.Label = best.group, best.offer.Parent(), best.verdict.Type, best.offer.Type().Label
-	t.Room, t.Verdict = best.room, &best.verdict
+	t.Room, t.Verdict = &best.room, &best.verdict
 	if best.verdict.Outcome != compat.Incompatible {
 		back := compat.Unknown
 		if home := f.engine.Home(s); home != nil {
@@ -191,23 +192,27 @@ func closeness(c candidate) int {
 	return 1
 }
 
-func count(r *Room) int {
-	if r == nil {
+func count(r Room) int {
+	if r.Count == nil {
 		return -1
 	}
-	return r.Count
+	return *r.Count
 }
 
 // room is what the kernel says of one type. Types that share a pool shrink
 // together in that count.
-func room(o *compat.Offer) *Room {
-	if n := o.Type().Available; n != nil {
-		return &Room{*n}
+func room(o *compat.Offer) Room {
+	switch n := o.Type().Available; {
+	case o.Type().Creatable == inventory.No, n != nil && *n == 0:
+		return Room{RoomFull, n}
+	case n == nil:
+		return Room{RoomUnknown, nil}
+	default:
+		return Room{RoomFree, n}
 	}
-	return nil
 }
 
-func group(outcome compat.Outcome, r *Room, o *compat.Offer, conditions []Condition) Group {
+func group(outcome compat.Outcome, r Room, conditions []Condition) Group {
 	ready := inventory.Yes
 	for _, c := range conditions {
 		switch {
@@ -222,9 +227,9 @@ func group(outcome compat.Outcome, r *Room, o *compat.Offer, conditions []Condit
 		return NotAllowed
 	case outcome == compat.Unknown || ready == inventory.Unknown:
 		return Unsettled
-	case o.Type().Creatable == inventory.No || r != nil && r.Count == 0:
+	case r.Code == RoomFull:
 		return Full
-	case r == nil:
+	case r.Code == RoomUnknown:
 		return Unsettled
 	}
 	return Ready

@@ -194,8 +194,8 @@ func TestTargets(t *testing.T) {
 	} {
 		got := answer[want.host]
 		room := -1
-		if got.Room != nil {
-			room = got.Room.Count
+		if got.Room != nil && got.Room.Count != nil {
+			room = *got.Room.Count
 		}
 		if got.Group != want.group || got.Type != want.typ || room != want.room {
 			t.Errorf("%s: %s as %q with room %d, want %s as %q with room %d", want.host, got.Group, got.Type.Full(), room, want.group, want.typ.Full(), want.room)

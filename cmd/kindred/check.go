@@ -25,9 +25,9 @@ func newCheck() *cobra.Command {
 		Use:   "check --from FILE DEVICE --to FILE...",
 		Short: "Judge a device against each parent of some hosts",
 		Long: `Judge whether a device could live-migrate to the parents of other hosts: one
-verdict for each parent, with the type to create there and the reason. It is
-compatibility alone, in this direction; kindred targets adds room, readiness and
-the way back.
+verdict for each parent that offers its type, with what to create there and the
+reason. It is compatibility alone, in this direction; kindred targets adds room,
+readiness and the way back.
 
 Exit code: 0 a parent is compatible, 3 at best unknown, 4 none is.`,
 		Example: `  kindred check --from host-a.json 83b8f4f2 --to host-b.json
@@ -137,7 +137,7 @@ func reason(v *compat.Verdict) string {
 	if f == nil || v.Outcome == compat.Compatible {
 		return liftedText(v)
 	}
-	return f.Text() + " [" + string(f.Code) + "]"
+	return string(f.Code) + ": " + f.Text()
 }
 
 // liftedText says how a compatible pair of different builds came to be.
@@ -145,7 +145,7 @@ func liftedText(v *compat.Verdict) string {
 	for i := range v.Findings {
 		switch f := &v.Findings[i]; f.Code {
 		case compat.BuildEqual, compat.BuildEpoch, compat.BuildAccepted, compat.BuildProved:
-			return f.Text() + " [" + string(f.Code) + "]"
+			return f.Text()
 		}
 	}
 	return ""
@@ -155,17 +155,16 @@ func printFindings(cmd *cobra.Command, findings []compat.Finding) {
 	t := newTable("  FINDING", "CODE", "WHY")
 	for i := range findings {
 		f := &findings[i]
-		why := f.Text()
+		t.add("  "+f.Outcome.String(), string(f.Code), f.Text())
 		if f.Rule != "" {
-			why += "; rule: " + f.Rule
+			t.add("", "  rule", f.Rule)
 		}
-		if f.From != "" {
-			why += "; from: " + f.From
+		if f.From != "" && f.From != "kindred" {
+			t.add("", "  source", f.From)
 		}
 		if f.Remedy != "" && f.Outcome != compat.Compatible {
-			why += "; to change it: " + f.Remedy
+			t.add("", "  remedy", f.Remedy)
 		}
-		t.add("  "+f.Outcome.String(), string(f.Code), why)
 	}
 	cmd.Print(t.String())
 }

@@ -22,8 +22,11 @@ func newDevice() *cobra.Command {
 		Example: `  kindred device list
   kindred device list --inventory host-a.json,host-b.json
   kindred device list -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.ArbitraryArgs, // more inventory files
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := opts.input.addArgs(cmd, args); err != nil {
+				return err
+			}
 			return runList(cmd, opts, false, func(invs []*inventory.Inventory) any { return deviceRows(invs) },
 				func(invs []*inventory.Inventory) *table { return deviceTable(invs, len(opts.input.inventories) > 0) }, "no devices: none was created, and no PCI function is bound to a VFIO driver")
 		},

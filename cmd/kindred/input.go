@@ -35,6 +35,16 @@ func (f *inputFlags) addFiles(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.inventories, "inventory", nil, "inventory `FILES` made by kindred inspect -o json, or directories of them")
 }
 
+// addArgs takes arguments as further inventory files: a shell expands
+// --inventory host-*.json so.
+func (f *inputFlags) addArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && len(f.inventories) == 0 {
+		return usage(cmd, fmt.Errorf("%q is not expected here: inventory files follow --inventory", args[0]))
+	}
+	f.inventories = append(f.inventories, args...)
+	return nil
+}
+
 // catalogFlags say where a site's catalogs are.
 type catalogFlags struct{ dir string }
 

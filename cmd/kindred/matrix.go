@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +35,9 @@ itself and for hosts that do not offer the type.`,
   kindred matrix --inventory fleet/ -o json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.files.inventories = append(opts.files.inventories, args...)
+			if err := opts.files.addArgs(cmd, args); err != nil {
+				return err
+			}
 			return runMatrix(cmd, opts)
 		},
 	}
@@ -58,45 +62,62 @@ func runMatrix(cmd *cobra.Command, opts *matrixOptions) error {
 	return opts.output.print(cmd, m, func() { printMatrix(cmd, m) })
 }
 
-// printMatrix prints a grid for each type, then the reasons, each once. Hosts
-// are numbered in the columns so that many of them fit.
+// printMatrix prints a grid for the types that have the same answers, then the
+// reasons, each once. Hosts are numbered in the columns so that many fit.
 func printMatrix(cmd *cobra.Command, m *fleet.Matrix) {
 	number := make(map[string]int, len(m.Hosts))
 	for i, name := range m.Hosts {
 		number[name] = i
 	}
+	var names, grids []string // types with the same grid share one
 	for i := range m.Types {
-		t := &m.Types[i]
-		header := []string{typeText(t.Type)}
-		for n := range m.Hosts {
-			header = append(header, fmt.Sprint(n+1))
+		grid := gridText(m, &m.Types[i], number)
+		name := clean(typeText(m.Types[i].Type))
+		if n := slices.Index(grids, grid); n >= 0 {
+			names[n] += ", " + name
+			continue
 		}
-		grid := make([][]string, len(m.Hosts))
-		for row, name := range m.Hosts {
-			grid[row] = []string{fmt.Sprintf("%d %s", row+1, name)}
-			for range m.Hosts {
-				grid[row] = append(grid[row], ".")
-			}
-		}
-		var reasons []string
-		seen := make(map[string]bool)
-		for _, c := range t.Cells {
-			grid[number[c.From]][number[c.To]+1] = map[compat.Outcome]string{compat.Compatible: "yes", compat.Unknown: "?", compat.Incompatible: "no"}[c.Outcome]
-			if line := fmt.Sprintf("%s: %s [%s]", c.Outcome, c.Text, c.Code); c.Outcome != compat.Compatible && !seen[line] {
-				seen[line] = true
-				reasons = append(reasons, line)
-			}
-		}
-		table := newTable(header...)
-		for _, row := range grid {
-			table.add(row...)
-		}
-		cmd.Print(table.String())
-		for _, line := range reasons {
-			for n, part := range wrap(clean(line), 76) {
-				cmd.Println([2]string{"  ", "    "}[min(n, 1)] + part)
-			}
-		}
-		cmd.Println()
+		names, grids = append(names, name), append(grids, grid)
 	}
+	for i := range grids {
+		if i > 0 {
+			cmd.Println()
+		}
+		cmd.Print(newTable(names[i]).String() + grids[i])
+	}
+}
+
+func gridText(m *fleet.Matrix, t *fleet.MatrixType, number map[string]int) string {
+	header := []string{""}
+	for n := range m.Hosts {
+		header = append(header, fmt.Sprint(n+1))
+	}
+	grid := make([][]string, len(m.Hosts))
+	for row, name := range m.Hosts {
+		grid[row] = []string{fmt.Sprintf("%d %s", row+1, name)}
+		for range m.Hosts {
+			grid[row] = append(grid[row], ".")
+		}
+	}
+	var reasons []string
+	for _, c := range t.Cells {
+		grid[number[c.From]][number[c.To]+1] = short(c.Outcome)
+		line := fmt.Sprintf("%s  %s: %s", short(c.Outcome), c.Code, c.Text)
+		if c.Outcome != compat.Compatible && !slices.Contains(reasons, line) {
+			reasons = append(reasons, line)
+		}
+	}
+	table := newTable(header...)
+	for _, row := range grid {
+		table.add(row...)
+	}
+	var b strings.Builder
+	b.WriteString(table.String())
+	slices.Sort(reasons)
+	for _, line := range reasons {
+		for n, part := range wrap(clean(line), 76) {
+			b.WriteString([2]string{"  ", "     "}[min(n, 1)] + part + "\n")
+		}
+	}
+	return b.String()
 }

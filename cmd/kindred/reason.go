@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kindred/compat"
+	"kindred/fleet"
 )
 
 func newReason() *cobra.Command {
@@ -18,23 +19,23 @@ func newReason() *cobra.Command {
   kindred reason build.unproven`,
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			var codes []string
-			for _, c := range compat.Codes() {
-				codes = append(codes, string(c)+"\t"+c.Meaning())
+			var list []string
+			for _, c := range everyCode() {
+				list = append(list, c.name+"\t"+c.meaning)
 			}
-			return codes, cobra.ShellCompDirectiveNoFileComp
+			return list, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t := newTable("CODE", "MEANING", "WHAT WOULD CHANGE IT")
-			for _, c := range compat.Codes() {
-				if len(args) == 1 && string(c) == args[0] {
-					cmd.Printf("%s: %s\n", c, c.Meaning())
-					if c.Remedy() != "" {
-						cmd.Printf("What would change it: %s\n", c.Remedy())
+			t := newTable("CODE", "MEANING")
+			for _, c := range everyCode() {
+				if len(args) == 1 && c.name == args[0] {
+					cmd.Printf("%s: %s\n", c.name, c.meaning)
+					if c.remedy != "" {
+						cmd.Printf("What would change it: %s\n", c.remedy)
 					}
 					return nil
 				}
-				t.add(string(c), c.Meaning(), c.Remedy())
+				t.add(c.name, c.meaning)
 			}
 			if len(args) == 1 {
 				return &exitError{exitNoSuch, fmt.Errorf("no code %q; kindred reason lists them", args[0])}
@@ -43,4 +44,18 @@ func newReason() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+type code struct{ name, meaning, remedy string }
+
+// everyCode lists the codes of compatibility, room and readiness.
+func everyCode() []code {
+	var list []code
+	for _, c := range compat.Codes() {
+		list = append(list, code{string(c), c.Meaning(), c.Remedy()})
+	}
+	for _, c := range fleet.Codes() {
+		list = append(list, code{string(c), c.Meaning(), c.Remedy()})
+	}
+	return list
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ func newTargets() *cobra.Command {
   not reporting  the inventory is older than --max-age
 
 CREATE is the type to create there, ROOM how many more the kernel would create,
-RETURN whether the device could come back. DEVICE is an id or the beginning of
+RETURN whether the device could come back (? for unknown). DEVICE is an id or the beginning of
 one; write HOST/DEVICE where two hosts have the same.
 
 Exit code: 0 some host is ready, 5 compatible ones are all full, 3 at best
@@ -48,7 +49,9 @@ unknown, 4 none is allowed.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevice(&opts.files.inventories),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.files.inventories = append(opts.files.inventories, args[1:]...)
+			if err := opts.files.addArgs(cmd, args[1:]); err != nil {
+				return err
+			}
 			return runTargets(cmd, opts, args[0])
 		},
 	}
@@ -109,7 +112,7 @@ func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
 		h := &answer.Hosts[i]
 		back := "-"
 		if h.Return != nil {
-			back = h.Return.String()
+			back = short(*h.Return)
 		}
 		t.add(groupText(h.Group), h.Host, orDash(h.Parent), typeText(h.Type), targetRoom(h), back, targetReason(h))
 	}
@@ -125,7 +128,12 @@ func targetRoom(h *fleet.Target) string {
 	if h.Room == nil {
 		return "-"
 	}
-	return fmt.Sprint(h.Room.Count)
+	return roomText(h.Room.Count)
+}
+
+// short is an outcome as a word for narrow columns.
+func short(o compat.Outcome) string {
+	return map[compat.Outcome]string{compat.Compatible: "yes", compat.Unknown: "?", compat.Incompatible: "no"}[o]
 }
 
 // targetReason says what put the host into its group.
@@ -138,14 +146,11 @@ func targetReason(h *fleet.Target) string {
 	}
 	for _, c := range h.Ready {
 		if c.Met == inventory.No || c.Met == inventory.Unknown && h.Group == fleet.Unsettled && h.Verdict.Outcome == compat.Compatible {
-			return c.Detail + " [" + c.Code + "]"
+			return string(c.Code) + ": " + c.Detail
 		}
 	}
-	switch {
-	case h.Group == fleet.Full:
-		return "no room: the kernel would create no more [room.full]"
-	case h.Group == fleet.Unsettled && h.Verdict.Outcome == compat.Compatible && h.Room == nil:
-		return "how much room there is is not known [room.unknown]"
+	if h.Verdict.Outcome == compat.Compatible && h.Room.Code != fleet.RoomFree {
+		return string(h.Room.Code) + ": " + h.Room.Code.Meaning()
 	}
 	return reason(h.Verdict)
 }
@@ -153,7 +158,7 @@ func targetReason(h *fleet.Target) string {
 func explainTarget(cmd *cobra.Command, h *fleet.Target) {
 	cmd.Printf("\n%s: %s\n", clean(h.Host), groupText(h.Group))
 	for _, c := range h.Ready {
-		cmd.Printf("  %s: %s (%s)\n", c.Code, clean(c.Detail), c.Met)
+		cmd.Printf("  %s  %s: %s\n", c.Met, c.Code, clean(c.Detail))
 	}
 	if h.Verdict != nil {
 		if h.Parent != "" {
@@ -161,8 +166,18 @@ func explainTarget(cmd *cobra.Command, h *fleet.Target) {
 		}
 		printFindings(cmd, h.Verdict.Findings)
 	}
+	var others []string
 	for _, o := range h.Others {
-		cmd.Printf("  not as %s on %s\n", clean(typeText(o.Type)), clean(o.Parent))
+		if len(o.Findings) > 0 && o.Findings[0].Code == compat.TypeDifferent {
+			others = append(others, typeText(o.Type))
+			continue
+		}
+		cmd.Printf("  or as %s on %s: %s\n", clean(typeText(o.Type)), clean(o.Parent), o.Outcome)
 		printFindings(cmd, o.Findings)
+	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		cmd.Print(newTable("  not as " + strings.Join(slices.Compact(others), ", ")).String())
+		cmd.Printf("    %s: %s\n", compat.TypeDifferent, compat.TypeDifferent.Meaning())
 	}
 }

@@ -39,8 +39,11 @@ known".`,
 		Example: `  kindred type list
   kindred type list --parent 0000:41:00.0
   kindred type list --inventory host-a.json,host-b.json -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.ArbitraryArgs, // more inventory files
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := opts.input.addArgs(cmd, args); err != nil {
+				return err
+			}
 			return runList(cmd, opts, true, func(invs []*inventory.Inventory) any { return typeRows(invs) },
 				func(invs []*inventory.Inventory) *table { return typeTable(invs) }, "no types: "+nothingHere)
 		},

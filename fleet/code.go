@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"maps"
+	"slices"
+)
+
+// Code identifies what was found about room and readiness; compat.Code does
+// for compatibility. Codes are stable.
+type Code string
+
+const (
+	RoomFree     Code = "room.free"
+	RoomFull     Code = "room.full"
+	RoomUnknown  Code = "room.unknown"
+	ReadyQEMU    Code = "ready.qemu"
+	ReadyLibvirt Code = "ready.libvirt"
+)
+
+var codes = map[Code]struct{ text, remedy string }{
+	RoomFree:     {"more can be created", ""},
+	RoomFull:     {"the kernel would create no more", "remove devices that share the parent's pool, or choose another target"},
+	RoomUnknown:  {"how many more can be created is not known", "inspect as root, so that it shows which functions are in use"},
+	ReadyQEMU:    {"QEMU on the target", "install there a QEMU that is at least the source's, and 8.1 or newer"},
+	ReadyLibvirt: {"libvirt on the target", "install there a libvirt that is at least the source's, and 8.6 or newer"},
+}
+
+// Codes lists every code of this package, sorted.
+func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
+
+// Meaning is what the code says, in one line.
+func (c Code) Meaning() string { return codes[c].text }
+
+// Remedy is what would change it; empty when nothing needs to.
+func (c Code) Remedy() string { return codes[c].remedy }
