@@ -132,9 +132,14 @@ func (h *Host) finish(inv *inventory.Inventory, w *warnings) (*inventory.Invento
 // adopt gives a device whose parent was not listed (it went meanwhile, or
 // could not be read) a parent that offers nothing, so that it is not lost.
 func adopt(inv *inventory.Inventory) {
+	known := make(map[string]bool, len(inv.Parents))
+	for i := range inv.Parents {
+		known[inv.Parents[i].Name] = true
+	}
 	for i := range inv.Devices {
 		d := &inv.Devices[i]
-		if inv.Parent(d.Parent) == nil {
+		if !known[d.Parent] {
+			known[d.Parent] = true
 			inv.Parents = append(inv.Parents, inventory.Parent{Name: d.Parent, Kind: inventory.MdevParent, Namespace: d.Type.Namespace})
 		}
 	}
@@ -155,14 +160,20 @@ func (h *Host) scan(detail mdev.Detail, warn tree.Warn) ([]inventory.Parent, []i
 }
 
 func (h *Host) list(types, devices bool, warn tree.Warn) (parents []inventory.Parent, list []inventory.Device) {
+	var functionParents []inventory.Parent
+	var functions []inventory.Device
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		functionParents, functions = h.functions(warn)
+		countFree(functionParents, functions)
+	})
 	if types {
 		parents = mdev.Parents(h.dir, mdev.Brief, warn)
 	}
 	if devices {
 		list = mdev.Devices(h.dir, mdev.Brief, warn)
 	}
-	functionParents, functions := h.functions(warn)
-	countFree(functionParents, functions)
+	wg.Wait()
 	if types {
 		parents = append(parents, functionParents...)
 	}

@@ -15,11 +15,13 @@
 package mdev
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,7 +174,7 @@ func standardType(name string) bool {
 	return false
 }
 
-// Devices reads every device, in the order of their UUIDs.
+// Devices reads every device, in the order of their parents and UUIDs.
 func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
 	entries, err := d.ReadDir(devicesDir)
 	if err != nil {
@@ -181,25 +183,39 @@ func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
 		}
 		return nil
 	}
-	devices := make([]*inventory.Device, len(entries))
-	dirs := make([]string, len(entries)) // where each one is
-	each(len(entries), func(i int) {
-		devices[i], dirs[i] = readDevice(d, entries[i].Name, detail, warn)
-	})
-	nameTypes(d, devices, dirs, warn)
-	return keep(devices)
+	places := find(d, entries, warn)
+	devices := make([]inventory.Device, len(places))
+	each(len(places), func(i int) { readDevice(d, &devices[i], places[i], detail, warn) })
+	nameTypes(d, devices, places, warn)
+	return devices
 }
 
-// readDevice returns the device and its directory. The name of its type is
-// still that of the type's directory.
-func readDevice(d tree.Dir, id string, detail Detail, warn tree.Warn) (*inventory.Device, string) {
-	link := devicesDir + "/" + id
-	dir, err := tree.Target(d, link)
-	if err != nil {
-		warn(link, err)
-		return nil, ""
-	}
-	dev := &inventory.Device{ID: id, Kind: inventory.Mdev, Parent: path.Base(path.Dir(dir)), InUse: inventory.Unknown}
+// place is where a device is.
+type place struct{ id, parent, dir string }
+
+// find resolves the links of the bus, and puts them into the inventory's order
+// while there is little to move.
+func find(d tree.Dir, entries []tree.Entry, warn tree.Warn) []place {
+	places := make([]place, len(entries))
+	each(len(entries), func(i int) {
+		link := devicesDir + "/" + entries[i].Name
+		dir, err := tree.Target(d, link)
+		if err != nil {
+			warn(link, err)
+			return
+		}
+		places[i] = place{entries[i].Name, path.Base(path.Dir(dir)), dir}
+	})
+	places = slices.DeleteFunc(places, func(p place) bool { return p.id == "" })
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.parent, b.parent) })
+	return places
+}
+
+// readDevice fills dev in. The name of its type is still that of the type's
+// directory.
+func readDevice(d tree.Dir, dev *inventory.Device, at place, detail Detail, warn tree.Warn) {
+	dir := at.dir
+	dev.ID, dev.Kind, dev.Parent, dev.InUse = at.id, inventory.Mdev, at.parent, inventory.Unknown
 	typeLink, err := d.Readlink(dir + "/mdev_type")
 	if err != nil {
 		// Between device_add() and sysfs_create_link() in mdev_core.c, or
@@ -212,7 +228,7 @@ func readDevice(d tree.Dir, id string, detail Detail, warn tree.Warn) (*inventor
 		sub, err := d.Sub(dir)
 		if err != nil {
 			warn(dir, err)
-			return dev, dir
+			return
 		}
 		defer sub.Close()
 		within := func(file string, err error) { warn(path.Join(dir, file), err) }
@@ -224,7 +240,6 @@ func readDevice(d tree.Dir, id string, detail Detail, warn tree.Warn) (*inventor
 		}
 		dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
 	}
-	return dev, dir
 }
 
 // standardDevice names what every mdev has; the rest is the vendor's.
@@ -238,14 +253,15 @@ func standardDevice(name string) bool {
 
 // nameTypes splits the types' directory names that readDevice left, with the
 // names that each device's parent can have given.
-func nameTypes(d tree.Dir, devices []*inventory.Device, dirs []string, warn tree.Warn) {
+func nameTypes(d tree.Dir, devices []inventory.Device, places []place, warn tree.Warn) {
 	type owner struct{ driver, subsystem string }
 	owners := make(map[string]owner)
-	for i, dev := range devices {
-		if dev == nil || dev.Type.Name == "" {
+	for i := range devices {
+		dev := &devices[i]
+		if dev.Type.Name == "" {
 			continue
 		}
-		dir := path.Dir(dirs[i])
+		dir := path.Dir(places[i].dir)
 		o, known := owners[dir]
 		if !known {
 			o.driver = tree.LinkBase(d, dir+"/driver", warn).Text()
@@ -254,7 +270,7 @@ func nameTypes(d tree.Dir, devices []*inventory.Device, dirs []string, warn tree
 		}
 		name, err := splitType(dev.Type.Name, o.driver, o.subsystem)
 		if err != nil {
-			warn(dirs[i]+"/mdev_type", err)
+			warn(places[i].dir+"/mdev_type", err)
 		}
 		dev.Type = name
 	}

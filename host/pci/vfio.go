@@ -45,7 +45,8 @@ func Functions(d tree.Dir, skip func(address string) bool, warn tree.Warn) ([]in
 		dev := inventory.Device{
 			ID: e.Name, Kind: inventory.Function, Parent: e.Name, Driver: driver,
 			PCI: Read(d, dir, warn), Node: node, InUse: inventory.Unknown,
-			Group: tree.LinkBase(d, path.Join(dir, "iommu_group"), warn),
+			Group:      tree.LinkBase(d, path.Join(dir, "iommu_group"), warn),
+			Attributes: inventory.Attributes{Complete: true}, // VFIO drivers publish none on the function
 		}
 		if pf, isVF := dev.PCI.PF.Get(); isVF {
 			dev.Kind, dev.Parent = inventory.VF, pf

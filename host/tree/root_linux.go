@@ -3,12 +3,10 @@
 package tree
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -100,35 +98,19 @@ func (r *root) read(name string, attr bool) ([]byte, error) {
 	return data, nil
 }
 
-func (r *root) ReadDir(name string) ([]Entry, error) {
-	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
-	}
-	dir := os.NewFile(uintptr(fd), name)
-	defer dir.Close()
-	list, err := dir.ReadDir(-1)
-	if err != nil {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: unwrapPath(err)}
-	}
-	entries := make([]Entry, len(list))
-	for i, e := range list {
-		entries[i] = Entry{e.Name(), e.Type()}
-	}
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
-	return entries, nil
-}
-
 func (r *root) Readlink(name string) (string, error) {
-	var buf [4096]byte
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := *pooled
 	var n int
 	var err error
-	if r.live {
-		n, err = unix.Readlinkat(r.fd, name, buf[:])
+	// A name without a slash has no link on its way that could lead out.
+	if r.live || !strings.Contains(name, "/") {
+		n, err = unix.Readlinkat(r.fd, name, buf)
 	} else {
 		var fd int
 		if fd, err = r.open(name, unix.O_PATH|unix.O_NOFOLLOW); err == nil {
-			n, err = unix.Readlinkat(fd, "", buf[:])
+			n, err = unix.Readlinkat(fd, "", buf)
 			unix.Close(fd)
 		}
 	}
@@ -148,17 +130,20 @@ func (r *root) Mode(name string) (fs.FileMode, error) {
 	if err := unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH); err != nil {
 		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
-	mode := fs.FileMode(st.Mode & 0o777)
-	switch st.Mode & unix.S_IFMT {
+	return fs.FileMode(st.Mode&0o777) | typeBits(st.Mode), nil
+}
+
+// typeBits is the type of a file from its st_mode.
+func typeBits(mode uint32) fs.FileMode {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		mode |= fs.ModeDir
+		return fs.ModeDir
 	case unix.S_IFLNK:
-		mode |= fs.ModeSymlink
+		return fs.ModeSymlink
 	case unix.S_IFREG:
-	default:
-		mode |= fs.ModeIrregular
+		return 0
 	}
-	return mode, nil
+	return fs.ModeIrregular
 }
 
 // retry repeats a call that a signal interrupted, and openat2's EAGAIN, which
@@ -174,11 +159,4 @@ func retry(call func() (int, error)) (int, error) {
 		}
 	}
 	return 0, unix.EAGAIN
-}
-
-func unwrapPath(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }

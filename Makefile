@@ -1,0 +1,36 @@
+# Kindred: what people and CI run. `make help` lists it.
+GO ?= go
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+build: ## build bin/kindred
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/kindred ./cmd/kindred
+
+demo: build ## the main job, on inventories recorded from real kernels
+	@sh demo/demo.sh
+
+test: ## everything; as root on Debian it installs what it needs
+	@sh tools/test.sh
+
+lab: ## two hosts with real kernels and devices, a shell on each, until Ctrl-C
+	@$(GO) run ./lab/cmd/kindred-lab up $(if $(shell command -v tmux),-tmux) $(subst $(comma), ,$(HOSTS))
+
+comma := ,
+
+lab-record: ## record the lab's hosts again, for the demo and the tests
+	KINDRED_LAB=1 $(GO) test -count=1 ./lab -run 'TestTargets|TestFunctions' -update -v
+
+bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
+	@$(GO) run ./bench/cmd/kindred-bench
+
+fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
+	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
+
+schema: ## write docs/schema from the Go types
+	$(GO) test ./inventory -run TestSchema -update
+
+.PHONY: help build demo test lab lab-record bench fuzz schema

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// blocks are what getdents64(2) fills.
+var blocks = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+// ReadDir asks the kernel directly: os.File costs seven system calls more for
+// a directory of twenty names, and hosts have a directory per parent.
+func (r *root) ReadDir(name string) ([]Entry, error) {
+	fail := func(err error) ([]Entry, error) {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(fd)
+	pooled := blocks.Get().(*[]byte)
+	defer blocks.Put(pooled)
+	var entries []Entry
+	for {
+		n, err := retry(func() (int, error) { return unix.Getdents(fd, *pooled) })
+		if err != nil {
+			return fail(err)
+		}
+		if n <= 0 {
+			break
+		}
+		if entries, err = appendEntries(entries, fd, (*pooled)[:n]); err != nil {
+			return fail(err)
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	return entries, nil
+}
+
+// headLen is where the name starts in a struct linux_dirent64: after d_ino,
+// d_off, d_reclen (at 16) and d_type (at 18).
+const headLen = 19
+
+// appendEntries adds what a block of getdents64 lists of the directory fd.
+func appendEntries(entries []Entry, fd int, block []byte) ([]Entry, error) {
+	for len(block) > headLen {
+		length := int(binary.NativeEndian.Uint16(block[16:]))
+		if length <= headLen || length > len(block) {
+			return nil, unix.EIO // no kernel writes this
+		}
+		record := block[:length]
+		block = block[length:]
+		text, _, _ := bytes.Cut(record[headLen:], []byte{0})
+		if binary.NativeEndian.Uint64(record) == 0 || string(text) == "." || string(text) == ".." {
+			continue
+		}
+		e := Entry{Name: string(text)}
+		if record[18] == unix.DT_UNKNOWN { // this file system does not say
+			var st unix.Stat_t
+			switch err := unix.Fstatat(fd, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
+			case nil:
+				e.Mode = typeBits(st.Mode)
+			case unix.ENOENT: // gone meanwhile
+				continue
+			default:
+				return nil, err
+			}
+		} else {
+			e.Mode = typeBits(uint32(record[18]) << 12) // IFTODT of <dirent.h>
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}

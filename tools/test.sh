@@ -1,0 +1,63 @@
+#!/bin/sh
+# Everything that `make test` checks. What cannot run on this machine is skipped
+# with one line that says why; what runs must pass.
+set -eu
+cd "$(dirname "$0")/.."
+skipped=""
+skip() { skipped="$skipped
+skipped: $*"; }
+say() { printf '\n== %s\n' "$*"; }
+
+debian_root=false
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	debian_root=true
+fi
+
+# The race detector needs a C compiler.
+race=""
+if ! command -v gcc >/dev/null && $debian_root; then
+	say "installing gcc for the race detector"
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null
+fi
+if command -v gcc >/dev/null; then
+	race="-race"
+	export CGO_ENABLED=1
+else
+	skip "the race detector: there is no gcc (apt-get install gcc libc6-dev)"
+	export CGO_ENABLED=0
+fi
+
+say "format, vet, staticcheck"
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "not formatted (gofmt -w): $unformatted"
+	exit 1
+fi
+go vet ./...
+CGO_ENABLED=0 go -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+bin/staticcheck ./...
+# Questions about inventory files are for every system; hosts are Linux.
+GOOS=darwin CGO_ENABLED=0 go vet ./cmd/kindred ./fleet ./host/...
+go mod verify >/dev/null
+
+say "tests"
+go test $race ./...
+
+say "demo"
+CGO_ENABLED=0 go build -trimpath -o bin/kindred ./cmd/kindred
+sh demo/demo.sh >bin/demo.out || { cat bin/demo.out; exit 1; }
+echo ok
+
+say "lab: real kernels with real devices"
+if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+	skip "the lab: it needs Linux on amd64"
+elif ! command -v apt-get >/dev/null; then
+	skip "the lab: it takes its kernel from Debian's packages, and there is no apt-get"
+elif ! $debian_root && ! go run ./lab/cmd/kindred-lab prepare; then
+	skip "the lab: packages are missing (see above); as root they are installed"
+else
+	KINDRED_LAB=1 go test -count=1 ./lab
+fi
+
+printf '%s\n' "$skipped"
+say "all passed"
