@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -155,29 +156,42 @@ func (t *table) String() string {
 		indent += w + gap
 	}
 	room := max(t.width-indent, 20)
-	var b, line strings.Builder
+	var b []byte
+	b = slices.Grow(b, len(t.rows)*(indent+min(widths[last], room)+1))
+	start := 0 // of the line
+	endLine := func() {
+		for len(b) > start && b[len(b)-1] == ' ' {
+			b = b[:len(b)-1]
+		}
+		b = append(b, '\n')
+		start = len(b)
+	}
 	for _, row := range t.rows {
 		for i, cell := range row[:last] {
-			line.WriteString(cell)
-			pad(&line, widths[i]-width(cell)+gap)
+			b = pad(append(b, cell...), widths[i]-width(cell)+gap)
+		}
+		if width(row[last]) <= room {
+			b = append(b, row[last]...)
+			endLine()
+			continue
 		}
 		for n, text := range wrap(row[last], room) {
 			if n > 0 {
-				pad(&line, indent)
+				b = pad(b, indent)
 			}
-			line.WriteString(text)
-			b.WriteString(strings.TrimRight(line.String(), " "))
-			b.WriteByte('\n')
-			line.Reset()
+			b = append(b, text...)
+			endLine()
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
-func pad(b *strings.Builder, n int) {
-	for range n {
-		b.WriteByte(' ')
+func pad(b []byte, n int) []byte {
+	const blanks = "                                                                "
+	for ; n > len(blanks); n -= len(blanks) {
+		b = append(b, blanks...)
 	}
+	return append(b, blanks[:max(n, 0)]...)
 }
 
 // width is how many columns cleaned text takes.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -65,13 +66,17 @@ func runList(cmd *cobra.Command, opts *listOptions, types bool, rows func([]*inv
 	for _, inv := range inventories {
 		opts.filter(inv)
 	}
-	return opts.output.print(cmd, rows(inventories), func() {
+	var value any
+	if opts.output.format != "table" {
+		value = rows(inventories)
+	}
+	return opts.output.print(cmd, value, func() {
 		t := asTable(inventories)
 		if len(t.rows) == 1 {
 			cmd.PrintErrln("kindred: " + oneLine(empty))
 			return
 		}
-		cmd.Print(t.String())
+		_, _ = io.WriteString(cmd.OutOrStdout(), t.String())
 	})
 }
 

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"kindred/internal/fixture"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"kindred": main})
+}
+
+// TestScripts runs the program as its users do. UPDATE=1 writes the outputs
+// that scripts compare with.
+func TestScripts(t *testing.T) {
+	recorded, err := filepath.Abs("../../demo/recorded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testdata, err := filepath.Abs("../../host/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("RECORDED", recorded)
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// machine NAME DIR unpacks a recorded machine.
+			"machine": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.Rename(fixture.Unpack(t, filepath.Join(testdata, args[0]+".tar.gz")), ts.MkAbs(args[1])))
+			},
+			// exits CODE ARGS... runs kindred and wants that exit code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec("kindred", args[1:]...)
+				got := 0
+				if err != nil {
+					got = 1
+					if text := err.Error(); strings.HasPrefix(text, "exit status ") {
+						got, err = strconv.Atoi(strings.TrimPrefix(text, "exit status "))
+						ts.Check(err)
+					}
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			// printable FILE: no character a terminal could act on.
+			"printable": func(ts *testscript.TestScript, _ bool, args []string) {
+				text := ts.ReadFile(args[0])
+				if i := strings.IndexFunc(text, func(r rune) bool { return hidden(r) || r == '\ufffd' }); i >= 0 {
+					ts.Fatalf("%s has %q at %d", args[0], []rune(text[i:])[0], i)
+				}
+			},
+			// narrow FILE: no line is longer than 80 columns.
+			"narrow": func(ts *testscript.TestScript, _ bool, args []string) {
+				for line := range strings.Lines(ts.ReadFile(args[0])) {
+					if width(strings.TrimRight(line, "\n")) > 80 {
+						ts.Fatalf("longer than 80 columns: %s", line)
+					}
+				}
+			},
+		},
+	})
+}
+
+// TestHelp looks at every command's help: each has an example that can be
+// understood alone, and every flag a text.
+func TestHelp(t *testing.T) {
+	for _, cmd := range everyCommand(newRoot()) {
+		if strings.HasPrefix(cmd.CommandPath(), "kindred completion") || cmd.Name() == "help" {
+			continue
+		}
+		if cmd.Short == "" || cmd.Runnable() && !cmd.HasSubCommands() && cmd.Example == "" && cmd.Name() != "version" {
+			t.Errorf("%s: no short text, or no example", cmd.CommandPath())
+		}
+		args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
+		var out, errs bytes.Buffer
+		if code := run(context.Background(), args, &out, &errs); code != exitOK || out.Len() == 0 || errs.Len() > 0 {
+			t.Errorf("kindred %v: exit code %d, stderr %q", args, code, errs.String())
+		}
+		for line := range strings.Lines(out.String()) {
+			if len(line) > 101 {
+				t.Errorf("kindred %v: a line of %d characters: %s", args, len(line), line)
+			}
+		}
+	}
+}
+
+// TestClosedPipe: a reader that went away is no failure.
+func TestClosedPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	var errs bytes.Buffer
+	if code := run(context.Background(), []string{"reason"}, w, &errs); code != exitOK {
+		t.Errorf("exit code %d, stderr %q", code, errs.String())
+	}
+	if code := run(context.Background(), []string{"reason"}, failing{}, io.Discard); code != exitFailed {
+		t.Errorf("a full disk: exit code %d, want %d", code, exitFailed)
+	}
+}
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, os.ErrInvalid }
