@@ -3,6 +3,7 @@
 package tree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,13 +63,25 @@ func (r *root) Close() error { return unix.Close(r.fd) }
 // read that fills the buffer is not one.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 4097); return &b }}
 
-func (r *root) ReadAttr(name string) ([]byte, error) { return r.read(name, true) }
-func (r *root) ReadFile(name string) ([]byte, error) { return r.read(name, false) }
+func (r *root) ReadAttr(name string) (data []byte, err error) {
+	err = r.read(name, true, func(b []byte) error { data = bytes.Clone(b); return nil })
+	return data, err
+}
 
-func (r *root) read(name string, attr bool) ([]byte, error) {
-	fail := func(err error) ([]byte, error) {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
-	}
+func (r *root) ReadFile(name string) (data []byte, err error) {
+	err = r.read(name, false, func(b []byte) error { data = bytes.Clone(b); return nil })
+	return data, err
+}
+
+// readText is ReadAttr for Text, without the copy in between.
+func (r *root) readText(name string) (text string, err error) {
+	err = r.read(name, true, func(b []byte) error { text, err = trim(b, name); return err })
+	return text, err
+}
+
+// read gives use the content, in a buffer that is used again afterwards.
+func (r *root) read(name string, attr bool, use func([]byte) error) error {
+	fail := func(err error) error { return &fs.PathError{Op: "read", Path: name, Err: err} }
 	// O_NONBLOCK: a FIFO in a hostile tree must not hang the reader.
 	fd, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -82,10 +95,10 @@ func (r *root) read(name string, attr bool) ([]byte, error) {
 	if err != nil {
 		return fail(err)
 	}
-	data := append([]byte(nil), page[:n]...)
 	if attr && n < len(page) {
-		return data, nil
+		return use(page[:n])
 	}
+	data := bytes.Clone(page[:n])
 	for n > 0 {
 		if len(data) > MaxFile {
 			return fail(ErrTooLong)
@@ -95,7 +108,7 @@ func (r *root) read(name string, attr bool) ([]byte, error) {
 		}
 		data = append(data, page[:n]...)
 	}
-	return data, nil
+	return use(data)
 }
 
 func (r *root) Readlink(name string) (string, error) {

@@ -63,6 +63,11 @@ type Dir interface {
 
 // Text reads an attribute as text without its final newline.
 func Text(d Dir, name string) (string, error) {
+	if r, ok := d.(interface {
+		readText(name string) (string, error)
+	}); ok {
+		return r.readText(name)
+	}
 	data, err := d.ReadAttr(name)
 	if err != nil {
 		return "", err
