@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kindred-bench compares Kindred with mdevctl, as whole processes on
+// synthetic trees, and Kindred's reading with a bare loop over the same files,
+// in one run. It prints Markdown tables.
+//
+// It needs root (for a private mount namespace), mdevctl and a Go toolchain;
+// run it in the module's directory on an otherwise idle machine:
+//
+//	go run ./bench/cmd/kindred-bench
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"kindred/bench/private"
+	"kindred/bench/synth"
+)
+
+func main() {
+	pairs := flag.Int("pairs", 31, "how many `PAIRS` of runs to time for each row")
+	kindred := flag.String("kindred", "", "the kindred `PROGRAM` to measure; built from this module when empty")
+	mdevctl := flag.String("mdevctl", "mdevctl", "the mdevctl `PROGRAM` to compare with")
+	flag.Parse()
+	if err := start(*pairs, *kindred, *mdevctl); err != nil {
+		fmt.Fprintln(os.Stderr, "kindred-bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func start(pairs int, kindred, mdevctl string) error {
+	if pairs < 1 {
+		return errors.New("-pairs must be at least 1")
+	}
+	peer, err := exec.LookPath(mdevctl)
+	if err != nil {
+		return fmt.Errorf("mdevctl is needed to compare with (Debian's package mdevctl): %w", err)
+	}
+	if !private.Inside() {
+		code, err := private.Run()
+		if err != nil {
+			return err
+		}
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := synth.TempDir()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if kindred == "" {
+		kindred = filepath.Join(dir, "kindred")
+		if err := build(ctx, kindred); err != nil {
+			return err
+		}
+	} else if kindred, err = filepath.Abs(kindred); err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	return measure(ctx, dir, programs{kindred, peer}, pairs)
+}
+
+// build makes the program as it is released.
+func build(ctx context.Context, to string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "kindred/cmd/kindred")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build kindred (run in the module's directory): %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

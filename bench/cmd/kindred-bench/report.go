@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+type summary struct{ median, min, max float64 }
+
+func summarize(values []float64) summary {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return summary{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
+}
+
+// ratios is over to under, pair by pair.
+func ratios(over, under []float64) summary {
+	list := make([]float64, len(over))
+	for i := range over {
+		list[i] = over[i] / under[i]
+	}
+	return summarize(list)
+}
+
+func times(values []float64) string {
+	s := summarize(values)
+	return fmt.Sprintf("%.2f | %.2f | %.2f", s.median, s.min, s.max)
+}
+
+func printTable(header, rows []string) {
+	fmt.Printf("| %s |\n|%s\n%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)), strings.Join(rows, "\n"))
+}
+
+// machine says when, where and with what was measured.
+func machine(ctx context.Context, p programs) (string, error) {
+	version, err := exec.CommandContext(ctx, p.mdevctl, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask mdevctl for its version: %w", err)
+	}
+	return fmt.Sprintf("# Kindred and mdevctl\n\n%s; %s; %d cores; Linux %s; %s; against %s.\nTrees are parents×types of each×devices of all, in memory.\n",
+		time.Now().UTC().Format("2006-01-02 15:04 MST"), cpu(), runtime.NumCPU(), firstLine("/proc/sys/kernel/osrelease"),
+		runtime.Version(), strings.TrimSpace(string(version))), nil
+}
+
+func cpu() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func firstLine(name string) string {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return "of unknown release"
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return line
+}
