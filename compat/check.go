@@ -70,8 +70,9 @@ func (e *Engine) judge(j *judgement) {
 // they are not: the rules of one type say nothing about another.
 func (e *Engine) identity(j *judgement) bool {
 	s, o := &j.from.side, &j.to.side
-	f := Finding{Code: TypeSame, Subject: o.name.Full(), From: builtInFrom}
+	f := Finding{Code: TypeSame, From: builtInFrom}
 	if j.explain {
+		f.Subject = o.name.Full()
 		f.Source, f.Target = inventory.Of(s.name.Full()), inventory.Of(o.name.Full())
 	}
 	byLabel := s.catalog != nil && s.catalog.Identity == ByLabel && s.name.Namespace == o.name.Namespace
@@ -171,29 +172,20 @@ func (j *judgement) migration() {
 // that no rule is about.
 func (j *judgement) attributes() {
 	s, o := &j.from.side, &j.to.side
-	for _, r := range s.rules {
-		against := r.Against
-		if against == "" {
-			against = r.Attribute
-		}
-		of := r.Of
-		if of == OfDevice {
-			of = OfType // the target has no instance yet
-		}
-		var target, high inventory.Value
-		if r.Kind == Range {
-			target, high = o.value(of, r.Min), o.value(of, r.Max)
+	// The offer's values stand ready for the rules of its own type. For
+	// another type, declared equivalent, they are looked up.
+	own := s.sameRules(o)
+	for i, r := range s.rules {
+		var target taken
+		if own {
+			target = j.to.takes[i]
 		} else {
-			target = o.value(of, against)
+			target = o.taken(r)
 		}
-		j.rule(r, Now, s.value(r.Of, r.Attribute), target, high)
-		c := j.from.contract
-		switch {
-		case c == nil:
-		case r.Of == OfType:
-			j.rule(r, Promised, c.TypeAttributes.Get(r.Attribute), target, high)
-		case r.Of == OfDevice:
-			j.rule(r, Promised, c.DeviceAttributes.Get(r.Attribute), target, high)
+		values := &j.from.values[i]
+		j.rule(r, Now, values.now, target.value, target.high)
+		if values.isPromised && (j.explain || values.promised != values.now) {
+			j.rule(r, Promised, values.promised, target.value, target.high)
 		}
 	}
 	if !s.attrs.Complete || !o.attrs.Complete {
@@ -204,7 +196,7 @@ func (j *judgement) attributes() {
 		j.add(f)
 	}
 	j.unjudged(s.free, nil)
-	j.unjudged(o.free, s.free)
+	j.unjudged(o.free, s.free) // those that the source has were judged
 	j.instance()
 }
 
@@ -219,7 +211,7 @@ func (j *judgement) unjudged(names, done []string) {
 		if _, both := slices.BinarySearch(done, name); both {
 			continue
 		}
-		if slices.ContainsFunc(j.from.rules, func(r *Rule) bool { return r.about(name) }) {
+		if j.from.judges(name) { // the target's rules may be others
 			continue
 		}
 		f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: sv, Target: tv, From: builtInFrom}
@@ -240,38 +232,8 @@ func (j *judgement) instance() {
 	if !d.Complete {
 		j.add(Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "device"})
 	}
-	covered := func(name string) bool {
-		for _, r := range j.from.rules {
-			if r.Of == OfDevice && matchGlob(r.Attribute, name) {
-				return true
-			}
-		}
-		return false
-	}
-	if !j.explain {
-		for name := range d.Values {
-			if !covered(name) {
-				j.outcome = max(j.outcome, Unknown)
-				return
-			}
-		}
-		for _, name := range d.Unread {
-			if !covered(name) {
-				j.outcome = max(j.outcome, Unknown)
-				return
-			}
-		}
-		return
-	}
-	names := slices.Clone(d.Unread)
-	for name := range d.Values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if !covered(name) {
-			j.add(Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: d.Get(name), From: builtInFrom})
-		}
+	for _, name := range j.from.uncovered {
+		j.add(Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: d.Get(name), From: builtInFrom})
 	}
 }
 

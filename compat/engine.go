@@ -45,10 +45,21 @@ type side struct {
 // Source is a device to be moved.
 type Source struct {
 	side
-	ID       string
-	contract *inventory.Contract
-	unread   bool // a contract may exist
+	ID        string
+	contract  *inventory.Contract
+	unread    bool     // a contract may exist
+	values    []given  // for each rule
+	uncovered []string // the device's attributes that no rule is about, sorted
 }
+
+// given is what a device has for one rule.
+type given struct {
+	now, promised inventory.Value
+	isPromised    bool // the contract says something about the attribute
+}
+
+// taken is what a target has for one rule; high is the upper end of a range.
+type taken struct{ value, high inventory.Value }
 
 // Host is the name of the host the device is on.
 func (s *Source) Host() string { return s.inv.Host.Name }
@@ -71,6 +82,7 @@ func (s *Source) Contract() *inventory.Contract { return s.contract }
 // Offer is a type that a parent could create.
 type Offer struct {
 	side
+	takes []taken // for each rule
 }
 
 // Host is the name of the offering host.
@@ -91,9 +103,33 @@ var noAttributes inventory.Attributes
 // Source prepares a device of an inventory.
 func (e *Engine) Source(inv *inventory.Inventory, dev *inventory.Device) *Source {
 	p := inv.Parent(dev.Parent)
-	s := &Source{ID: dev.ID, contract: dev.Contract, unread: dev.ContractUnread}
-	s.side = e.side(inv, p, dev.Type, p.Type(dev.Type), dev.Migration)
-	s.device = &dev.Attributes
+	end := e.side(inv, p, dev.Type, p.Type(dev.Type), dev.Migration)
+	end.device = &dev.Attributes
+	return newSource(end, dev.ID, dev.Contract, dev.ContractUnread)
+}
+
+// newSource looks up what the rules will ask of the device.
+func newSource(end side, id string, contract *inventory.Contract, unread bool) *Source {
+	s := &Source{side: end, ID: id, contract: contract, unread: unread, values: make([]given, len(end.rules))}
+	for i, r := range s.rules {
+		v := given{now: s.value(r.Of, r.Attribute)}
+		switch {
+		case contract == nil:
+		case r.Of == OfType:
+			v.promised, v.isPromised = contract.TypeAttributes.Get(r.Attribute), true
+		case r.Of == OfDevice:
+			v.promised, v.isPromised = contract.DeviceAttributes.Get(r.Attribute), true
+		}
+		s.values[i] = v
+	}
+	for name := range s.device.Values {
+		s.uncovered = append(s.uncovered, name)
+	}
+	s.uncovered = append(s.uncovered, s.device.Unread...)
+	s.uncovered = slices.DeleteFunc(s.uncovered, func(name string) bool {
+		return slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.Of == OfDevice && r.Attribute == name })
+	})
+	slices.Sort(s.uncovered)
 	return s
 }
 
@@ -110,7 +146,43 @@ func (e *Engine) Offers(inv *inventory.Inventory) []*Offer {
 }
 
 func (e *Engine) offer(inv *inventory.Inventory, p *inventory.Parent, t *inventory.Type) *Offer {
-	return &Offer{e.side(inv, p, t.TypeName, t, nil)}
+	o := &Offer{side: e.side(inv, p, t.TypeName, t, nil)}
+	o.takes = make([]taken, len(o.rules))
+	for i, r := range o.rules {
+		o.takes[i] = o.taken(r)
+	}
+	return o
+}
+
+// taken looks up what the target has for a rule. The target has no instance
+// yet, so an attribute of the device is compared with one of the type.
+func (s *side) taken(r *Rule) taken {
+	of := r.Of
+	if of == OfDevice {
+		of = OfType
+	}
+	switch {
+	case r.Kind == Range:
+		return taken{s.value(of, r.Min), s.value(of, r.Max)}
+	case r.Against != "":
+		return taken{value: s.value(of, r.Against)}
+	}
+	return taken{value: s.value(of, r.Attribute)}
+}
+
+// sameRules reports whether both ends have one list of rules.
+func (s *side) sameRules(o *side) bool {
+	return s.name == o.name && s.catalog == o.catalog && s.parent.Kind == o.parent.Kind
+}
+
+// judges reports whether a rule is about the type's attribute.
+func (s *side) judges(attr string) bool {
+	for _, r := range s.rules {
+		if r.about(attr) {
+			return true
+		}
+	}
+	return false
 }
 
 // Home is the offer that the device's own parent makes of its own type, nil
@@ -127,13 +199,9 @@ func (e *Engine) Home(s *Source) *Offer {
 // still under the contract with its guest. Checking it against Home answers
 // the way back.
 func (e *Engine) Arrived(s *Source, o *Offer) *Source {
-	return &Source{side: o.withDevice(s.device), ID: s.ID, contract: s.contract, unread: s.unread}
-}
-
-func (o *Offer) withDevice(attrs *inventory.Attributes) side {
-	moved := o.side
-	moved.device = attrs
-	return moved
+	end := o.side
+	end.device = s.device
+	return newSource(end, s.ID, s.contract, s.unread)
 }
 
 func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name inventory.TypeName, t *inventory.Type, shown *inventory.Migration) side {
@@ -157,15 +225,9 @@ func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name invent
 	}
 	s.rules = append(s.rules, functionRules(p, s.rules)...)
 	for attr := range s.attrs.Values {
-		if !slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.about(attr) }) {
-			s.free = append(s.free, attr)
-		}
+		s.free = append(s.free, attr)
 	}
-	for _, attr := range s.attrs.Unread {
-		if !slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.about(attr) }) {
-			s.free = append(s.free, attr)
-		}
-	}
+	s.free = slices.DeleteFunc(append(s.free, s.attrs.Unread...), s.judges)
 	slices.Sort(s.free)
 	s.build = makeBuild(s.catalog, inv, p, t)
 	s.can, s.canFrom = s.migration(shown)
@@ -292,5 +354,7 @@ func (s *side) value(of Place, name string) inventory.Value {
 // Instance is a device as the offer would make it, with no guest yet: for
 // asking about a type rather than about a device.
 func (e *Engine) Instance(o *Offer) *Source {
-	return &Source{side: o.withDevice(&inventory.Attributes{Complete: true})}
+	end := o.side
+	end.device = &inventory.Attributes{Complete: true}
+	return newSource(end, "", nil, false)
 }

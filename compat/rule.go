@@ -158,9 +158,9 @@ func (r *Rule) judgeTexts(source, target, max string) (Code, Outcome) {
 		return verdict(source == target, AttributeDiffers)
 	case Superset:
 		if r.Form == BitMask {
-			s, err := strconv.ParseUint(source, 0, 64)
-			t, err2 := strconv.ParseUint(target, 0, 64)
-			if err != nil || err2 != nil {
+			s, ok := parseBits(source)
+			t, ok2 := parseBits(target)
+			if !ok || !ok2 {
 				return malformed()
 			}
 			return verdict(s&^t == 0, AttributeLacks)
@@ -202,15 +202,51 @@ func (r *Rule) judgeTexts(source, target, max string) (Code, Outcome) {
 
 // parseNumber reads decimal, 0x hexadecimal, and decimal with a fraction.
 func parseNumber(text string) (float64, bool) {
-	if n, err := strconv.ParseUint(text, 0, 53); err == nil {
-		return float64(n), true
+	if hex, ok := strings.CutPrefix(text, "0x"); ok {
+		for i := range len(hex) {
+			if c := hex[i] | 0x20; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+				return 0, false
+			}
+		}
+		if hex == "" || len(hex) > 13 { // beyond what a float64 holds exactly
+			return 0, false
+		}
+		n, err := strconv.ParseUint(hex, 16, 64)
+		return float64(n), err == nil
 	}
-	for _, c := range []byte(text) {
-		if (c < '0' || c > '9') && c != '.' && c != '-' {
-			return 0, false // no exponents, no NaN
+	digits, dots := 0, 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c == '.':
+			dots++
+		case c != '-' || i != 0:
+			return 0, false // no exponents, no NaN, no octal
 		}
 	}
+	if digits == 0 || digits > 15 || dots > 1 {
+		return 0, false
+	}
 	n, err := strconv.ParseFloat(text, 64)
+	return n, err == nil
+}
+
+// parseBits reads a mask of up to 64 bits, decimal or 0x hexadecimal.
+func parseBits(text string) (uint64, bool) {
+	base, digits := 10, text
+	if hex, ok := strings.CutPrefix(text, "0x"); ok {
+		base, digits = 16, hex
+	}
+	for i := range len(digits) {
+		if c := digits[i] | 0x20; (c < '0' || c > '9') && (base == 10 || c < 'a' || c > 'f') {
+			return 0, false
+		}
+	}
+	if digits == "" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, base, 64)
 	return n, err == nil
 }
 
@@ -221,21 +257,32 @@ func parseVersion(text string) (major, minor uint64, ok bool) {
 		return 0, 0, false
 	}
 	second, rest, more := strings.Cut(rest, ".")
+	if !isDigits(first) || !isDigits(second) || more && rest == "" {
+		return 0, 0, false
+	}
 	major, err := strconv.ParseUint(first, 10, 32)
 	minor, err2 := strconv.ParseUint(second, 10, 32)
-	return major, minor, err == nil && err2 == nil && (!more || rest != "")
+	return major, minor, err == nil && err2 == nil
+}
+
+func isDigits(text string) bool {
+	for i := range len(text) {
+		if text[i] < '0' || text[i] > '9' {
+			return false
+		}
+	}
+	return text != ""
 }
 
 // items yields the members of a list without allocating.
 func items(list string, yield func(item string) bool) bool {
 	for list != "" {
-		end := strings.IndexAny(list, ", \t\n")
-		item := list
-		if end >= 0 {
-			item, list = list[:end], list[end+1:]
-		} else {
-			list = ""
+		end := 0
+		for end < len(list) && list[end] != ',' && list[end] != ' ' && list[end] != '\t' && list[end] != '\n' {
+			end++
 		}
+		item := list[:end]
+		list = list[min(end+1, len(list)):]
 		if item != "" && !yield(item) {
 			return false
 		}
@@ -245,7 +292,7 @@ func items(list string, yield func(item string) bool) bool {
 
 // within reports whether every item of a is in b.
 func within(a, b string) bool {
-	return items(a, func(item string) bool { return contains(b, item) })
+	return a == b || items(a, func(item string) bool { return contains(b, item) })
 }
 
 func contains(list, item string) bool {
