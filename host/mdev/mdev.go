@@ -184,9 +184,15 @@ func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
 		return nil
 	}
 	places := find(d, entries, warn)
+	groups := siblings(places)
 	devices := make([]inventory.Device, len(places))
-	each(len(places), func(i int) { readDevice(d, &devices[i], places[i], detail, warn) })
-	nameTypes(d, devices, places, warn)
+	start := make([]int, len(groups))
+	for i := 1; i < len(groups); i++ {
+		start[i] = start[i-1] + len(groups[i-1])
+	}
+	each(len(groups), func(i int) {
+		readChildren(d, groups[i], devices[start[i]:], detail, warn)
+	})
 	return devices
 }
 
@@ -196,50 +202,95 @@ type place struct{ id, parent, dir string }
 // find resolves the links of the bus, and puts them into the inventory's order
 // while there is little to move.
 func find(d tree.Dir, entries []tree.Entry, warn tree.Warn) []place {
+	bus, err := d.Sub(devicesDir)
+	if err != nil {
+		warn(devicesDir, err)
+		return nil
+	}
+	defer bus.Close()
 	places := make([]place, len(entries))
 	each(len(entries), func(i int) {
-		link := devicesDir + "/" + entries[i].Name
-		dir, err := tree.Target(d, link)
+		name := entries[i].Name
+		text, err := bus.Readlink(name)
 		if err != nil {
-			warn(link, err)
+			warn(devicesDir+"/"+name, err)
 			return
 		}
-		places[i] = place{entries[i].Name, path.Base(path.Dir(dir)), dir}
+		dir := tree.Resolve(devicesDir, text)
+		places[i] = place{name, path.Base(path.Dir(dir)), dir}
 	})
 	places = slices.DeleteFunc(places, func(p place) bool { return p.id == "" })
 	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.parent, b.parent) })
 	return places
 }
 
-// readDevice fills dev in. The name of its type is still that of the type's
-// directory.
-func readDevice(d tree.Dir, dev *inventory.Device, at place, detail Detail, warn tree.Warn) {
-	dir := at.dir
-	dev.ID, dev.Kind, dev.Parent, dev.InUse = at.id, inventory.Mdev, at.parent, inventory.Unknown
-	typeLink, err := d.Readlink(dir + "/mdev_type")
+// siblings cuts the places where the parent's directory changes.
+func siblings(places []place) [][]place {
+	var groups [][]place
+	for len(places) > 0 {
+		dir, n := path.Dir(places[0].dir), 1
+		for n < len(places) && path.Dir(places[n].dir) == dir {
+			n++
+		}
+		groups = append(groups, places[:n])
+		places = places[n:]
+	}
+	return groups
+}
+
+// readChildren fills in the devices of one parent. What their types can be
+// named after is read of the parent, once.
+func readChildren(d tree.Dir, places []place, devices []inventory.Device, detail Detail, warn tree.Warn) {
+	dir := path.Dir(places[0].dir)
+	sub, err := d.Sub(dir)
 	if err != nil {
-		// Between device_add() and sysfs_create_link() in mdev_core.c, or
-		// while it is being removed, a device has no type.
-		warn(dir+"/mdev_type", err)
-	} else {
-		dev.Type.Name = path.Base(typeLink)
-	}
-	if detail == Full {
-		sub, err := d.Sub(dir)
-		if err != nil {
-			warn(dir, err)
-			return
+		for i := range places {
+			identify(&devices[i], places[i])
+			warn(places[i].dir+"/mdev_type", err)
 		}
-		defer sub.Close()
-		within := func(file string, err error) { warn(path.Join(dir, file), err) }
-		dev.Driver = tree.LinkBase(sub, "driver", within)
-		dev.Group = tree.LinkBase(sub, "iommu_group", within)
-		dev.Node = inventory.None()
-		if nodes, err := sub.ReadDir("vfio-dev"); err == nil && len(nodes) > 0 {
-			dev.Node = inventory.Of(nodes[0].Name)
-		}
-		dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
+		return
 	}
+	defer sub.Close()
+	within := func(file string, err error) { warn(path.Join(dir, file), err) }
+	driver := tree.LinkBase(sub, "driver", within).Text()
+	subsystem := tree.LinkBase(sub, "subsystem", within).Text()
+	for i := range places {
+		dev, at := &devices[i], places[i]
+		identify(dev, at)
+		link := path.Base(at.dir) + "/mdev_type"
+		if text, err := sub.Readlink(link); err != nil {
+			// Between device_add() and sysfs_create_link() in mdev_core.c, or
+			// while it is being removed, a device has no type.
+			within(link, err)
+		} else if dev.Type, err = splitType(path.Base(text), driver, subsystem); err != nil {
+			within(link, err)
+		}
+		if detail == Full {
+			readDevice(d, dev, at.dir, warn)
+		}
+	}
+}
+
+func identify(dev *inventory.Device, at place) {
+	dev.ID, dev.Kind, dev.Parent, dev.InUse = at.id, inventory.Mdev, at.parent, inventory.Unknown
+}
+
+// readDevice reads the device's own directory.
+func readDevice(d tree.Dir, dev *inventory.Device, dir string, warn tree.Warn) {
+	sub, err := d.Sub(dir)
+	if err != nil {
+		warn(dir, err)
+		return
+	}
+	defer sub.Close()
+	within := func(file string, err error) { warn(path.Join(dir, file), err) }
+	dev.Driver = tree.LinkBase(sub, "driver", within)
+	dev.Group = tree.LinkBase(sub, "iommu_group", within)
+	dev.Node = inventory.None()
+	if nodes, err := sub.ReadDir("vfio-dev"); err == nil && len(nodes) > 0 {
+		dev.Node = inventory.Of(nodes[0].Name)
+	}
+	dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
 }
 
 // standardDevice names what every mdev has; the rest is the vendor's.
@@ -249,31 +300,6 @@ func standardDevice(name string) bool {
 		return true
 	}
 	return false
-}
-
-// nameTypes splits the types' directory names that readDevice left, with the
-// names that each device's parent can have given.
-func nameTypes(d tree.Dir, devices []inventory.Device, places []place, warn tree.Warn) {
-	type owner struct{ driver, subsystem string }
-	owners := make(map[string]owner)
-	for i := range devices {
-		dev := &devices[i]
-		if dev.Type.Name == "" {
-			continue
-		}
-		dir := path.Dir(places[i].dir)
-		o, known := owners[dir]
-		if !known {
-			o.driver = tree.LinkBase(d, dir+"/driver", warn).Text()
-			o.subsystem = tree.LinkBase(d, dir+"/subsystem", warn).Text()
-			owners[dir] = o
-		}
-		name, err := splitType(dev.Type.Name, o.driver, o.subsystem)
-		if err != nil {
-			warn(places[i].dir+"/mdev_type", err)
-		}
-		dev.Type = name
-	}
 }
 
 // each calls do(0) … do(n-1) on as many goroutines as there are processors:

@@ -30,11 +30,11 @@ func Functions(d tree.Dir, skip func(address string) bool, warn tree.Warn) ([]in
 		link := path.Join(Devices, e.Name)
 		driver := tree.LinkBase(d, path.Join(link, "driver"), warn)
 		name, bound := driver.Get()
-		if !bound || skip(e.Name) {
+		if !bound {
 			continue
 		}
 		node, isVFIO := vfioNode(d, link, name, warn)
-		if !isVFIO {
+		if !isVFIO || skip(e.Name) {
 			continue
 		}
 		dir, err := tree.Target(d, link)

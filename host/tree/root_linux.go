@@ -54,7 +54,7 @@ func (r *root) Sub(name string) (Dir, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &root{fd: fd, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}, nil
+	return &root{fd: fd, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live}, nil
 }
 
 func (r *root) Close() error { return unix.Close(r.fd) }

@@ -99,8 +99,22 @@ func Target(d Dir, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !path.IsAbs(text) {
-		text = path.Join("/", path.Dir(name), text)
+	return Resolve(path.Dir(name), text), nil
+}
+
+// Resolve is where a link with that text in the directory dir leads, as a name
+// below the root.
+func Resolve(dir, text string) string {
+	if path.IsAbs(text) {
+		return strings.TrimPrefix(path.Clean(text), "/")
 	}
-	return strings.TrimPrefix(path.Clean(text), "/"), nil
+	for {
+		rest, up := strings.CutPrefix(text, "../")
+		if !up {
+			break
+		}
+		text = rest
+		dir = dir[:max(strings.LastIndexByte(dir, '/'), 0)]
+	}
+	return strings.TrimPrefix(path.Clean("/"+dir+"/"+text), "/")
 }
