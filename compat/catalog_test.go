@@ -80,6 +80,7 @@ func TestParseCatalog(t *testing.T) {
 		}
 		got.Rules[i].Line = 0
 	}
+	got.Build.Versions[0].Line, got.Epochs[0].Line, got.KnownBad[0].Line, got.Equivalent[0].Line = 0, 0, 0, 0
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -130,7 +131,7 @@ var badCatalogs = []struct {
 	{"min and max elsewhere", catalogHead + "rules:\n  - {attribute: a, rule: equal, min: lo, max: hi, source: s}\n", "belong to the rule range", 4},
 	{"copy of the type", catalogHead + "rules:\n  - {attribute: a, rule: copy, source: s}\n", "copy sets", 4},
 	{"device against nothing", catalogHead + "rules:\n  - {attribute: a, of: device, rule: equal, source: s}\n", "no device yet", 4},
-	{"bits by equal", catalogHead + "rules:\n  - {attribute: a, rule: equal, as: bits, source: s}\n", "superset", 4},
+	{"bits by equal", catalogHead + "rules:\n  - {attribute: a, rule: equal, as: bits, source: s}\n", "does not read bits", 4},
 	{"rule's glob", catalogHead + "rules:\n  - {attribute: a, rule: equal, types: \"[\", source: s}\n", "glob", 4},
 	{"migration without source", catalogHead + "migration:\n  - can: \"yes\"\n", "source", 0},
 	{"migration without can", catalogHead + "migration:\n  - source: s\n", "can", 0},
@@ -142,8 +143,8 @@ var badCatalogs = []struct {
 	{"known-bad without reason", catalogHead + "known-bad:\n  - {builds: [{p: v}], source: s}\n", "reason", 0},
 	{"known-bad without builds", catalogHead + "known-bad:\n  - {reason: r, source: s}\n", "builds", 0},
 	{"known-bad's role", catalogHead + "known-bad:\n  - {builds: [{p: v}], reason: r, role: host, source: s}\n", "role", 0},
-	{"epoch without builds", catalogHead + "epochs:\n  - {name: e, source: s}\n", "epochs", 0},
-	{"equivalent to nothing", catalogHead + "equivalent:\n  - {types: [{namespace: ns, name: t}], source: s}\n", "fewer than two", 0},
+	{"epoch without builds", catalogHead + "epochs:\n  - {name: e, source: s}\n", "an epoch needs", 0},
+	{"equivalent to nothing", catalogHead + "equivalent:\n  - {types: [{namespace: ns, name: t}], source: s}\n", "two types or more", 0},
 }
 
 func deepBlock(levels int) string {

@@ -85,9 +85,9 @@ func (e *Engine) identity(j *judgement) bool {
 	case byLabel && (s.label.State() != inventory.Present || o.label.State() != inventory.Present):
 		f.Code, f.Outcome = TypeUnknown, Unknown
 	case byLabel && s.label == o.label, !byLabel && s.name == o.name:
-	case e.equivalent(s, o):
+	case e.equivalent(s.name, o.name):
 		j.unequal = true
-		j.contractType(false)
+		e.contractType(j, false)
 		return true
 	default:
 		f.Code, f.Outcome = TypeDifferent, Incompatible
@@ -98,39 +98,48 @@ func (e *Engine) identity(j *judgement) bool {
 	if f.Outcome == Unknown {
 		return false
 	}
-	j.contractType(byLabel)
+	e.contractType(j, byLabel)
 	return true
 }
 
 // contractType judges the type that the guest was started with.
-func (j *judgement) contractType(byLabel bool) {
+func (e *Engine) contractType(j *judgement, byLabel bool) {
 	c := j.from.contract
+	f := Finding{Basis: Promised, From: builtInFrom}
 	switch {
-	case j.from.unread:
-		j.add(Finding{Code: ContractUnread, Outcome: Unknown, Basis: Promised})
-	case c == nil:
-	case byLabel && c.Label == j.to.label, !byLabel && c.Type == j.to.name:
-	case j.unequal && c.Type == j.from.name: // equivalence is judged by proof
+	case j.from.unread,
+		c != nil && (c.Type.Namespace == "" || c.Type.Name == ""),
+		c != nil && byLabel && c.Label.State() != inventory.Present:
+		f.Code, f.Outcome = ContractUnread, Unknown
+	case c == nil,
+		byLabel && c.Label == j.to.label && c.Type.Namespace == j.to.name.Namespace,
+		!byLabel && c.Type == j.to.name,
+		j.unequal && c.Type == j.from.name: // equivalence is judged by proof
+		return
+	case e.equivalent(c.Type, j.to.name):
+		// The device came here as an equivalent of what was promised. No proof
+		// at hand is about the build that the promise was made on.
+		f.Code, f.Outcome = EquivalenceUnproven, Unknown
 	default:
-		f := Finding{Code: ContractType, Outcome: Incompatible, Basis: Promised}
-		if j.explain {
-			f.Source, f.Target = inventory.Of(c.Type.Full()), inventory.Of(j.to.name.Full())
-		}
-		j.add(f)
+		f.Code, f.Outcome = ContractType, Incompatible
 	}
+	if j.explain && f.Code != ContractUnread {
+		f.Source, f.Target = inventory.Of(c.Type.Full()), inventory.Of(j.to.name.Full())
+	}
+	j.add(f)
 }
 
-// equivalent reports whether a catalog declares both types one interface.
-func (e *Engine) equivalent(s, o *side) bool {
-	has := func(eq *Equivalence, n inventory.TypeName) bool {
-		return slices.Contains(eq.Types, FullName{n.Namespace, n.Name})
-	}
-	for _, c := range [2]*Catalog{s.catalog, o.catalog} {
+// equivalent reports whether a catalog of either type declares both to be one
+// interface.
+func (e *Engine) equivalent(a, b inventory.TypeName) bool {
+	for _, namespace := range [2]string{a.Namespace, b.Namespace} {
+		c := e.catalogs.For(namespace)
 		if c == nil {
 			continue
 		}
 		for i := range c.Equivalent {
-			if has(&c.Equivalent[i], s.name) && has(&c.Equivalent[i], o.name) {
+			types := c.Equivalent[i].Types
+			if slices.Contains(types, FullName{a.Namespace, a.Name}) && slices.Contains(types, FullName{b.Namespace, b.Name}) {
 				return true
 			}
 		}
@@ -159,9 +168,10 @@ func (j *judgement) migration() {
 	for i, s := range [2]*side{&j.from.side, &j.to.side} {
 		f := Finding{Code: MigrationSupported, Subject: [2]string{"source", "target"}[i], From: s.canFrom}
 		switch s.can {
+		case inventory.Yes:
 		case inventory.No:
 			f.Code, f.Outcome = MigrationUnsupported, Incompatible
-		case inventory.Unknown:
+		default:
 			f.Code, f.Outcome = MigrationUnknown, Unknown
 		}
 		j.add(f)
@@ -188,37 +198,46 @@ func (j *judgement) attributes() {
 			j.rule(r, Promised, values.promised, target.value, target.high)
 		}
 	}
-	if !s.attrs.Complete || !o.attrs.Complete {
-		f := Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "target"}
-		if !s.attrs.Complete {
-			f.Subject = "source"
-		}
-		j.add(f)
+	c := j.from.contract
+	if !s.attrs.Complete {
+		j.add(Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "source"})
 	}
-	j.unjudged(s.free, nil)
-	j.unjudged(o.free, s.free) // those that the source has were judged
+	if !o.attrs.Complete {
+		j.add(Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "target"})
+	}
+	if c != nil && !c.TypeAttributes.Complete {
+		j.add(Finding{Code: AttributesIncomplete, Outcome: Unknown, Subject: "contract", Basis: Promised})
+	}
+	theirs := o.free
+	if !own {
+		theirs = j.to.names // the target's rules are others
+	}
+	j.unjudged(Now, s.attrs, s.free, theirs)
+	if c != nil {
+		j.unjudged(Promised, &c.TypeAttributes, j.from.promised, theirs)
+	}
 	j.instance()
 }
 
 // unjudged makes attributes without a rule unknown where they differ: nobody
-// said whether the guest sees them. The names in done, sorted, were judged.
-func (j *judgement) unjudged(names, done []string) {
-	for _, name := range names {
-		sv, tv := j.from.attrs.Get(name), j.to.attrs.Get(name)
-		if sv == tv && sv.State() != inventory.NotObserved {
-			continue
+// said whether the guest sees them. ours are the names that the source has,
+// theirs those of the target; both are sorted.
+func (j *judgement) unjudged(basis Basis, source *inventory.Attributes, ours, theirs []string) {
+	for i, names := range [2][]string{ours, theirs} {
+		for _, name := range names {
+			sv, tv := source.Get(name), j.to.attrs.Get(name)
+			if sv == tv && sv.State() != inventory.NotObserved || j.from.judges(name) {
+				continue
+			}
+			if _, both := slices.BinarySearch(ours, name); both && i == 1 {
+				continue // judged as one of ours
+			}
+			f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: basis, Source: sv, Target: tv, From: builtInFrom}
+			if sv.State() == inventory.NotObserved || tv.State() == inventory.NotObserved {
+				f.Code = AttributeUnobserved
+			}
+			j.add(f)
 		}
-		if _, both := slices.BinarySearch(done, name); both {
-			continue
-		}
-		if j.from.judges(name) { // the target's rules may be others
-			continue
-		}
-		f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: Now, Source: sv, Target: tv, From: builtInFrom}
-		if sv.State() == inventory.NotObserved || tv.State() == inventory.NotObserved {
-			f.Code = AttributeUnobserved
-		}
-		j.add(f)
 	}
 }
 
@@ -308,26 +327,33 @@ func (j *judgement) differentBuilds(s, o *Build) Finding {
 	if len(c.Build.Versions) == 0 || len(s.Parts) != len(o.Parts) {
 		return unproven
 	}
-	accepted := Finding{Code: BuildAccepted}
+	// One part that a rule refuses refuses the build, whatever the others are.
+	answer, proven := Finding{Code: BuildAccepted}, true
 	for i := range s.Parts {
 		if s.Parts[i] == o.Parts[i] {
 			continue
 		}
 		version := slices.IndexFunc(c.Build.Versions, func(v VersionRule) bool { return v.Part == s.Parts[i].Name })
 		if version < 0 || s.Parts[i].Name != o.Parts[i].Name {
-			return unproven
+			proven = false
+			continue
 		}
 		v := &c.Build.Versions[version]
 		rule := Rule{Kind: v.Rule}
-		switch _, outcome := rule.judge(s.Parts[i].Value, o.Parts[i].Value, inventory.Value{}); outcome {
+		_, outcome := rule.judge(s.Parts[i].Value, o.Parts[i].Value, inventory.Value{})
+		answer.Subject, answer.Rule, answer.From = v.Part, string(v.Rule), v.Source
+		switch outcome {
 		case Incompatible:
-			return Finding{Code: BuildRefused, Outcome: Incompatible, Subject: v.Part, Rule: string(v.Rule), Source: s.Parts[i].Value, Target: o.Parts[i].Value, From: v.Source}
+			answer.Code, answer.Outcome, answer.Source, answer.Target = BuildRefused, Incompatible, s.Parts[i].Value, o.Parts[i].Value
+			return answer
 		case Unknown:
-			return unproven
+			proven = false
 		}
-		accepted.Subject, accepted.Rule, accepted.From = v.Part, string(v.Rule), v.Source
 	}
-	return accepted
+	if !proven {
+		return unproven
+	}
+	return answer
 }
 
 func (j *judgement) knownBad() {
@@ -354,6 +380,9 @@ func (j *judgement) knownBad() {
 func (e *Engine) proof(j *judgement) {
 	s, o := &j.from.side, &j.to.side
 	var p *Proof
+	if !s.shaped || !o.shaped {
+		j.add(Finding{Code: AttributeUnobserved, Outcome: Unknown, Subject: "what shapes the stream", From: builtInFrom})
+	}
 	if s.build.ID != "" && o.build.ID != "" && s.shaped && o.shaped {
 		p = e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}]
 	}

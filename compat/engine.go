@@ -50,6 +50,7 @@ type Source struct {
 	unread    bool     // a contract may exist
 	values    []given  // for each rule
 	uncovered []string // the device's attributes that no rule is about, sorted
+	promised  []string // the contract's type attributes that no rule is about, sorted
 }
 
 // given is what a device has for one rule.
@@ -82,7 +83,8 @@ func (s *Source) Contract() *inventory.Contract { return s.contract }
 // Offer is a type that a parent could create.
 type Offer struct {
 	side
-	takes []taken // for each rule
+	takes []taken  // for each rule
+	names []string // every type attribute, sorted
 }
 
 // Host is the name of the offering host.
@@ -122,14 +124,19 @@ func newSource(end side, id string, contract *inventory.Contract, unread bool) *
 		}
 		s.values[i] = v
 	}
-	for name := range s.device.Values {
-		s.uncovered = append(s.uncovered, name)
+	for name, v := range s.device.Values {
+		if v.State() != inventory.Absent {
+			s.uncovered = append(s.uncovered, name)
+		}
 	}
 	s.uncovered = append(s.uncovered, s.device.Unread...)
 	s.uncovered = slices.DeleteFunc(s.uncovered, func(name string) bool {
 		return slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.Of == OfDevice && r.Attribute == name })
 	})
 	slices.Sort(s.uncovered)
+	if contract != nil {
+		s.promised = slices.DeleteFunc(names(&contract.TypeAttributes), s.judges)
+	}
 	return s
 }
 
@@ -147,6 +154,7 @@ func (e *Engine) Offers(inv *inventory.Inventory) []*Offer {
 
 func (e *Engine) offer(inv *inventory.Inventory, p *inventory.Parent, t *inventory.Type) *Offer {
 	o := &Offer{side: e.side(inv, p, t.TypeName, t, nil)}
+	o.names = names(o.attrs)
 	o.takes = make([]taken, len(o.rules))
 	for i, r := range o.rules {
 		o.takes[i] = o.taken(r)
@@ -208,7 +216,7 @@ func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name invent
 	s := side{inv: inv, parent: p, name: name, typ: t, attrs: &noAttributes}
 	if t != nil {
 		s.label, s.api, s.attrs = t.Label, t.DeviceAPI, &t.Attributes
-		if shown == nil {
+		if shown == nil || shown.Can != inventory.Yes && shown.Can != inventory.No {
 			shown = t.Migration
 		}
 	}
@@ -224,14 +232,21 @@ func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name invent
 		s.shaped = true
 	}
 	s.rules = append(s.rules, functionRules(p, s.rules)...)
-	for attr := range s.attrs.Values {
-		s.free = append(s.free, attr)
-	}
-	s.free = slices.DeleteFunc(append(s.free, s.attrs.Unread...), s.judges)
-	slices.Sort(s.free)
+	s.free = slices.DeleteFunc(names(s.attrs), s.judges)
 	s.build = makeBuild(s.catalog, inv, p, t)
 	s.can, s.canFrom = s.migration(shown)
 	return s
+}
+
+// names lists what is in a set of attributes, sorted.
+func names(a *inventory.Attributes) []string {
+	list := make([]string, 0, len(a.Values)+len(a.Unread))
+	for name := range a.Values {
+		list = append(list, name)
+	}
+	list = append(list, a.Unread...)
+	slices.Sort(list)
+	return list
 }
 
 // about reports whether the rule judges, or is judged against, an attribute of
@@ -269,7 +284,7 @@ func functionRules(p *inventory.Parent, given []*Rule) []*Rule {
 func (s *side) migration(shown *inventory.Migration) (inventory.Answer, string) {
 	can, from := s.catalogued()
 	switch {
-	case shown == nil || shown.Can == inventory.Unknown:
+	case shown == nil || shown.Can != inventory.Yes && shown.Can != inventory.No:
 		return can, from
 	case shown.Can == inventory.No, can != inventory.No:
 		return shown.Can, shown.Source

@@ -3,6 +3,7 @@
 package compat
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,21 +82,29 @@ type proofKey struct {
 }
 
 // indexProofs keeps the newest proof for each key. Of two of the same moment
-// the worse one counts, so that their order does not.
+// the worse one counts, and then the text decides: never their order.
 func indexProofs(list []Proof) map[proofKey]*Proof {
-	weight := map[Result]int{Accepted: 0, Inconclusive: 1, Rejected: 2}
 	index := make(map[proofKey]*Proof, len(list))
 	for i := range list {
 		p := &list[i]
 		key := proofKey{p.SourceType, p.TargetType, p.SourceBuild, p.TargetBuild, p.SourceShape, p.TargetShape}
-		old := index[key]
-		newer := old == nil || p.Time.After(old.Time)
-		tie := old != nil && p.Time.Equal(old.Time)
-		if newer || tie && (weight[p.result()] > weight[old.result()] || weight[p.result()] == weight[old.result()] && p.Grade < old.Grade) {
+		if old := index[key]; old == nil || p.compare(old) > 0 {
 			index[key] = p
 		}
 	}
 	return index
+}
+
+// compare is positive when p counts before q.
+func (p *Proof) compare(q *Proof) int {
+	weight := map[Result]int{Accepted: 0, Inconclusive: 1, Rejected: 2}
+	return cmp.Or(
+		p.Time.Compare(q.Time),
+		cmp.Compare(weight[p.result()], weight[q.result()]),
+		cmp.Compare(q.Grade, p.Grade),
+		cmp.Compare(q.Detail, p.Detail),
+		cmp.Compare(q.Tries, p.Tries),
+	)
 }
 
 // shape is the text of the attributes that shape the stream, in a fixed order.
