@@ -141,6 +141,10 @@ func read(d tree.Dir, name string, into any) error {
 	if err != nil {
 		return err
 	}
+	return parse(data, into)
+}
+
+func parse(data []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
