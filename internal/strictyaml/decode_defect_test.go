@@ -3,7 +3,6 @@
 package strictyaml
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -37,39 +36,6 @@ func TestCompactNesting(t *testing.T) {
 func TestTagsAreRefused(t *testing.T) {
 	var d document
 	if err := Decode([]byte("name: !secret a\n"), &d); err == nil {
-		t.Errorf("taken as %+v", d)
-	}
-}
-
-// A type that reads text gives its error a place too.
-func TestTextUnmarshalerPlace(t *testing.T) {
-	var d struct {
-		Is textual       `yaml:"is"`
-		In time.Duration `yaml:"in"`
-	}
-	for _, text := range []string{"\n\nis: wrong\n", "\n\nin: long\n"} {
-		if err, ok := Decode([]byte(text), &d).(*Error); !ok || err.Line != 3 {
-			t.Errorf("want line 3: %v", err)
-		}
-	}
-}
-
-type textual string
-
-func (x *textual) UnmarshalText([]byte) error { return errTextual }
-
-var errTextual = errors.New("wrong")
-
-// No document makes the program panic: an unknown tag where a list is wanted
-// does, in the YAML library. A site's catalog can hold it (namespaces: !a b).
-func TestTagForList(t *testing.T) {
-	defer func() {
-		if r := recover(); r != nil {
-			t.Errorf("panic: %v", r)
-		}
-	}()
-	var d document
-	if err := Decode([]byte("list: !a b\n"), &d); err == nil {
 		t.Errorf("taken as %+v", d)
 	}
 }

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package strictyaml decodes the YAML that people write for Kindred: unknown
-// and duplicate keys are errors with line and column, documents are bounded,
-// and anchors and aliases, which a small file can blow up with, are refused.
+// and duplicate keys are errors with line and column, a file is one document
+// of bounded size and depth, and anchors, aliases and tags are refused:
+// aliases can blow a small file up, and tags have no meaning here.
+//
+// Types that check themselves implement UnmarshalYAML(ast.Node) and return At,
+// so that what they refuse has its place.
 package strictyaml
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,10 +55,59 @@ func Decode(data []byte, into any) error {
 	if len(data) > maxSize {
 		return &Error{1, 1, fmt.Sprintf("%d bytes: a file has at most %d", len(data), maxSize)}
 	}
-	tokens := lexer.Tokenize(string(data))
-	depth := 0
+	if err := checkNesting(data); err != nil {
+		return err
+	}
+	return guard(func() error {
+		if err := checkTokens(lexer.Tokenize(string(data))); err != nil {
+			return err
+		}
+		return place(yaml.UnmarshalWithOptions(data, into, yaml.Strict()))
+	})
+}
+
+// guard makes an error of a panic: the YAML library indexes past the end of
+// some texts that are no YAML.
+func guard(decode func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &Error{1, 1, fmt.Sprintf("this is no YAML that can be read (%v)", p)}
+		}
+	}()
+	return decode()
+}
+
+// checkNesting refuses lists that open list after list on one line: they cost
+// the YAML library the square of their number.
+func checkNesting(data []byte) error {
+	for n, line := range bytes.Split(data, []byte{'\n'}) {
+		depth := 0
+		for i, c := range line {
+			if c != '-' && c != '?' && c != ':' && c != ' ' && c != '\t' && c != '[' && c != '{' {
+				break
+			}
+			if c != ' ' && c != '\t' {
+				depth++
+			}
+			if depth > maxDepth {
+				return &Error{n + 1, i + 1, "nested too deeply"}
+			}
+		}
+	}
+	return nil
+}
+
+// checkTokens refuses what is YAML, but not for people to write here.
+func checkTokens(tokens token.Tokens) error {
+	depth, documents := 0, 0
 	for _, t := range tokens {
 		switch t.Type {
+		case token.DocumentHeaderType:
+			if documents++; documents > 1 {
+				return at(t, "a second document: a file is one")
+			}
+		case token.TagType:
+			return at(t, "tags have no meaning here")
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			return at(t, "anchors, aliases and merge keys are not used here: write the value out")
 		case token.SequenceStartType, token.MappingStartType:
@@ -66,13 +120,16 @@ func Decode(data []byte, into any) error {
 		if t.Position != nil && t.Position.IndentNum > 2*maxDepth {
 			return at(t, "nested too deeply")
 		}
+		if t.Type != token.DocumentHeaderType && t.Type != token.CommentType && t.Type != token.DocumentEndType && documents == 0 {
+			documents = 1 // the first one began without a header
+		}
 	}
-	return place(yaml.UnmarshalWithOptions(data, into, yaml.Strict()))
+	return nil
 }
 
 // Node decodes one node into a pointer, as Decode does.
 func Node(node ast.Node, into any) error {
-	return place(yaml.NodeToValue(node, into, yaml.Strict()))
+	return guard(func() error { return place(yaml.NodeToValue(node, into, yaml.Strict())) })
 }
 
 // place finds the position in an error of the YAML library.
