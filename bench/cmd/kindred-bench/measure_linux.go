@@ -39,6 +39,8 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 		return err
 	}
 	fmt.Print(about)
+	start := time.Now()
+	machineBefore, ownBefore := busy()
 	var whole, within []string
 	for i, spec := range synth.Standard {
 		root := filepath.Join(dir, fmt.Sprint("tree", i))
@@ -58,6 +60,10 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 	printTable([]string{"tree", "program", "rows", "median", "min", "max", "ratio, median", "ratio, min-max", "wanted"}, whole)
 	fmt.Printf("\n## Reading, in one process\n\nTimes in ms over %d pairs of runs, taken in turn. The bare loop opens, reads and closes the same files (reads the same links), and does nothing else.\n\n", pairs)
 	printTable([]string{"tree", "what", "cores", "Kindred, median", "bare loop, median", "ratio, median", "ratio, min-max", "wanted"}, within)
+	machineAfter, ownAfter := busy()
+	others := (machineAfter - machineBefore) - (ownAfter - ownBefore)
+	fmt.Printf("\nMeanwhile other programs used %.0f%% of one core; above a few percent, measure again.\n",
+		max(others, 0)/time.Since(start).Seconds()*100)
 	return nil
 }
 

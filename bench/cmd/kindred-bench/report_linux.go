@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type summary struct{ median, min, max float64 }
@@ -67,4 +69,19 @@ func firstLine(name string) string {
 	}
 	line, _, _ := strings.Cut(string(data), "\n")
 	return line
+}
+
+// busy is the processor time, in s, that this machine and that this program
+// with its children have used so far.
+func busy() (machine, own float64) {
+	var user, nice, system float64
+	_, _ = fmt.Sscanf(firstLine("/proc/stat"), "cpu %f %f %f", &user, &nice, &system)
+	const ticks = 100 // USER_HZ, the same on every Linux machine but Alpha's
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			own += float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+		}
+	}
+	return (user + nice + system) / ticks, own
 }
