@@ -20,7 +20,7 @@ import (
 //
 // What package compat excludes from its promise is not generated: a catalog
 // and an observation that contradict each other about migration, and one fact
-// stated at two places. Nor is what the tests named *_defect_test.go show.
+// stated at two places.
 type world struct {
 	inventories []*inventory.Inventory
 	catalogs    []*Catalog
@@ -84,8 +84,7 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 	default:
 		c.Migration = []Migration{{Can: inventory.Yes}}
 	}
-	shaping := chance(t, "shaping", 3)
-	if shaping {
+	if chance(t, "shaping", 3) {
 		c.Proof.Shaping = []string{"a"}
 	}
 	for _, name := range worldNames {
@@ -107,9 +106,6 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 		case Copy:
 			r.Of = OfDevice
 		case Ignore:
-			if shaping && name == "a" {
-				r.Kind = Equal
-			}
 			r.Of = pick(t, "of", OfType, OfDevice)
 		default:
 			r.Of = pick(t, "of", OfType, OfType, OfType, OfParent, OfFirmware, OfFact)
@@ -228,8 +224,8 @@ func (w *world) genHost(t *rapid.T, name string, factLevel map[string]int) *inve
 		}
 		if typ == nil {
 			d.Migration = evidence(t, w.catalog(d.Type.Namespace), inv.Host.Kernel.Release)
-		} else if typ.Migration != nil && typ.Migration.Can != inventory.Unknown && chance(t, "own evidence", 2) {
-			d.Migration = &inventory.Migration{Can: typ.Migration.Can, Source: "probe"}
+		} else if typ.Migration != nil && chance(t, "own evidence", 2) {
+			d.Migration = &inventory.Migration{Can: pick(t, "own", typ.Migration.Can, inventory.Unknown), Source: "probe"}
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "contract") {
 		case 0:
@@ -420,7 +416,6 @@ type removal struct {
 	left    int
 	done    bool
 	what    string
-	byLabel bool // labels are identity somewhere
 }
 
 // try counts one fact, and removes it if it is its turn.
@@ -490,16 +485,6 @@ func (r *removal) walk(path string, v reflect.Value) {
 		if at.Contract != nil {
 			r.try(path+" has its contract unread", func() { at.Contract, at.ContractUnread = nil, true })
 		}
-	case *inventory.Contract:
-		// A contract is written whole: its type is never missing, and its label
-		// not where labels are identity. See verdict_defect_test.go.
-		r.walk(path+".DeviceAPI", v.FieldByName("DeviceAPI"))
-		r.walk(path+".TypeAttributes", v.FieldByName("TypeAttributes"))
-		r.walk(path+".DeviceAttributes", v.FieldByName("DeviceAttributes"))
-		if !r.byLabel {
-			r.walk(path+".Label", v.FieldByName("Label"))
-		}
-		return
 	case *[]inventory.Module:
 		for i, m := range *at {
 			r.try(path+" drops "+m.Name, func() { *at = slices.Delete(*at, i, i+1) })
@@ -529,7 +514,7 @@ func (r *removal) walk(path string, v reflect.Value) {
 // without is the inventory without its nth fact, nil when it has no more.
 func (w *world) without(inv *inventory.Inventory, n int) (*inventory.Inventory, string) {
 	c := clone(inv)
-	r := removal{left: n, byLabel: slices.ContainsFunc(w.catalogs, func(c *Catalog) bool { return c.Identity == ByLabel })}
+	r := removal{left: n}
 	r.walk(inv.Host.Name, reflect.ValueOf(c).Elem())
 	if !r.done {
 		return nil, ""

@@ -9,9 +9,9 @@ import (
 	"kindred/internal/strictyaml"
 )
 
-// Each catalog here says something that cannot do what it says, or leaves its
-// source out, and is taken.
-func TestCatalogTaken(t *testing.T) {
+// Each catalog here says something that could not do what it says, or leaves
+// its source out.
+func TestCatalogIsStrict(t *testing.T) {
 	for name, text := range map[string]string{
 		"known-bad with a malformed glob never applies": "known-bad:\n  - {builds: [{\"module:m\": \"[\"}], reason: r, source: s}\n",
 		"known-bad with an empty selector":              "known-bad:\n  - {builds: [{}], reason: r, source: s}\n",

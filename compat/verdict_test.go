@@ -9,7 +9,7 @@ import (
 	"kindred/inventory"
 )
 
-// Each test here shows one verdict that DESIGN.md sections 1-3 do not allow.
+// Each test here is a verdict that was wrong once, by the principle it names.
 
 func wantOutcome(t *testing.T, p *pair, want Outcome) {
 	t.Helper()
