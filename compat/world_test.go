@@ -413,9 +413,9 @@ func copyInto(to, from reflect.Value) {
 // order that is the same for equal inventories. A type that is added to the
 // vocabulary is walked without being named here.
 type removal struct {
-	left    int
-	done    bool
-	what    string
+	left int
+	done bool
+	what string
 }
 
 // try counts one fact, and removes it if it is its turn.
