@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"sync"
 	"time"
 
 	"kindred/host/tree"
@@ -20,7 +21,10 @@ import (
 // limit is how long a program may take to print its version.
 const limit = 5 * time.Second
 
-var version = regexp.MustCompile(`\b\d+\.\d+(\.\d+)*\b`)
+// version is compiled when first needed: listings start without it.
+var version = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\b\d+\.\d+(\.\d+)*\b`)
+})
 
 // QEMU is the version of the system emulator for this machine's architecture.
 func QEMU(ctx context.Context, warn tree.Warn) inventory.Value {
@@ -48,7 +52,7 @@ func ask(ctx context.Context, warn tree.Warn, programs ...string) inventory.Valu
 			warn(program, err)
 			return inventory.Value{}
 		}
-		if v := version.Find(out); v != nil {
+		if v := version().Find(out); v != nil {
 			return inventory.Of(string(v))
 		}
 		warn(program, errors.New("prints no version"))
