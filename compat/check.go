@@ -19,12 +19,15 @@ func (e *Engine) Check(s *Source, o *Offer) Verdict {
 	return v
 }
 
-// NotOffered is the verdict on a host, or a parent, of which no type comes
-// into question.
-func NotOffered(s *Source, host, parent string) Verdict {
-	return Verdict{Outcome: Incompatible, Host: host, Parent: parent, Findings: []Finding{{
-		Code: TypeNotOffered, Outcome: Incompatible, Subject: s.name.Full(), From: builtInFrom, Remedy: TypeNotOffered.Remedy(),
-	}}}
+// NotOffered is the verdict on a host of which no type comes into question. It
+// is unknown while the host has a parent whose types could not be listed.
+func NotOffered(s *Source, inv *inventory.Inventory) Verdict {
+	f := Finding{Code: TypeNotOffered, Outcome: Incompatible, Subject: s.name.Full(), From: builtInFrom}
+	if inv.ParentsUnread || slices.ContainsFunc(inv.Parents, func(p inventory.Parent) bool { return p.TypesUnread }) {
+		f.Code, f.Outcome = TypeUnlisted, Unknown
+	}
+	f.Remedy = f.Code.Remedy()
+	return Verdict{Outcome: f.Outcome, Host: inv.Host.Name, Findings: []Finding{f}}
 }
 
 // Outcome is Check's outcome alone, without allocation.
@@ -379,20 +382,20 @@ func (j *judgement) knownBad() {
 // proof can lift; a rejection makes the pair incompatible.
 func (e *Engine) proof(j *judgement) {
 	s, o := &j.from.side, &j.to.side
+	lowest := WorkingState
+	if s.catalog != nil && s.catalog.Proof.Lowest != 0 {
+		lowest = s.catalog.Proof.Lowest
+	}
 	var p *Proof
 	if !s.shaped || !o.shaped {
 		j.add(Finding{Code: AttributeUnobserved, Outcome: Unknown, Subject: "what shapes the stream", From: builtInFrom})
 	}
 	if s.build.ID != "" && o.build.ID != "" && s.shaped && o.shaped {
-		p = e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}]
+		p = newest(e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}], lowest)
 	}
 	lifted := false
 	if p != nil {
 		f := Finding{From: proofFrom, Rule: p.Detail}
-		lowest := WorkingState
-		if s.catalog != nil && s.catalog.Proof.Lowest != 0 {
-			lowest = s.catalog.Proof.Lowest
-		}
 		switch result := p.result(); {
 		case result == Rejected:
 			f.Code, f.Outcome = ProofRejected, Incompatible

@@ -15,6 +15,7 @@ const (
 	TypeSame             Code = "type.same"
 	TypeDifferent        Code = "type.different"
 	TypeNotOffered       Code = "type.not-offered"
+	TypeUnlisted         Code = "type.unlisted"
 	TypeUnknown          Code = "type.unknown"
 	TypeEquivalent       Code = "type.equivalent"
 	EquivalenceUnproven  Code = "equivalence.unproven"
@@ -66,6 +67,7 @@ var codes = map[Code]struct{ text, remedy string }{
 	TypeSame:             {"the same type", ""},
 	TypeDifferent:        {"different types are different", "create the device as the source's type there; if the two are one interface, a catalog can declare them equivalent and a proof settle it"},
 	TypeNotOffered:       {"not offered there", "a driver or a parent there that offers the source's type too"},
+	TypeUnlisted:         {"not all types there could be listed", "see the inventory's warnings for the path, and inspect again"},
 	TypeUnknown:          {"the type's identity could not be read", "see the inventory's warnings for the path, and inspect again"},
 	TypeEquivalent:       {"declared equivalent, and proved", ""},
 	EquivalenceUnproven:  {"declared equivalent, but no transfer proved it", "a proof of a real transfer between these types and builds settles it"},

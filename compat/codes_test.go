@@ -266,11 +266,18 @@ func TestEveryCode(t *testing.T) {
 	// the host.
 	p := newPair()
 	e := p.engine(t, nil)
-	v := NotOffered(e.Source(p.from, p.device()), "two", "")
+	v := NotOffered(e.Source(p.from, p.device()), p.to)
 	if v.Outcome != Incompatible || len(v.Findings) != 1 || v.Worst().Code != TypeNotOffered {
 		t.Errorf("NotOffered: %+v", v)
 	}
 	seen[TypeNotOffered] = true
+	for _, unread := range []func(){func() { p.to.ParentsUnread = true }, func() { p.to.ParentsUnread, p.to.Parents[0].TypesUnread = false, true }} {
+		unread()
+		if v := NotOffered(e.Source(p.from, p.device()), p.to); v.Outcome != Unknown || v.Worst().Code != TypeUnlisted {
+			t.Errorf("NotOffered with types unread: %+v", v)
+		}
+	}
+	seen[TypeUnlisted] = true
 
 	var made []Code
 	for code := range seen {

@@ -16,7 +16,9 @@
 // was not observed makes a finding unknown, so that removing a fact from an
 // inventory leaves the outcome or makes it unknown; it never turns one
 // definite answer into the other. (That holds where catalog and observation
-// agree. Where they contradict each other, what forbids the migration wins.)
+// agree: where they contradict each other, what forbids the migration wins. A
+// fact stated for a type stands before one stated for its parent or host, and
+// leaving it out uncovers that one.)
 //
 // Room and readiness are not compatibility and are not judged here; package
 // fleet adds them.

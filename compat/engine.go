@@ -13,7 +13,7 @@ import (
 // and is safe for concurrent use.
 type Engine struct {
 	catalogs *Catalogs
-	proofs   map[proofKey]*Proof
+	proofs   map[proofKey][]*Proof
 }
 
 // NewEngine makes an engine.

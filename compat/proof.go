@@ -81,18 +81,36 @@ type proofKey struct {
 	sourceBuild, targetBuild, sourceShape, targetShape string
 }
 
-// indexProofs keeps the newest proof for each key. Of two of the same moment
-// the worse one counts, and then the text decides: never their order.
-func indexProofs(list []Proof) map[proofKey]*Proof {
-	index := make(map[proofKey]*Proof, len(list))
+// indexProofs lists the proofs for each key, newest first. Of two of the same
+// moment the worse one comes first, and then the text decides: never their
+// order.
+func indexProofs(list []Proof) map[proofKey][]*Proof {
+	index := make(map[proofKey][]*Proof, len(list))
 	for i := range list {
 		p := &list[i]
 		key := proofKey{p.SourceType, p.TargetType, p.SourceBuild, p.TargetBuild, p.SourceShape, p.TargetShape}
-		if old := index[key]; old == nil || p.compare(old) > 0 {
-			index[key] = p
-		}
+		index[key] = append(index[key], p)
+	}
+	for _, proofs := range index {
+		slices.SortFunc(proofs, func(p, q *Proof) int { return q.compare(p) })
 	}
 	return index
+}
+
+// newest is the newest proof that settles something: a rejection, or an
+// acceptance of at least the lowest grade that counts. What was inconclusive,
+// or exercised too little, does not undo what an earlier proof showed. Where
+// none settles anything, it is the newest.
+func newest(proofs []*Proof, lowest Grade) *Proof {
+	for _, p := range proofs {
+		if result := p.result(); result == Rejected || result == Accepted && p.Grade >= lowest {
+			return p
+		}
+	}
+	if len(proofs) == 0 {
+		return nil
+	}
+	return proofs[0]
 }
 
 // compare is positive when p counts before q.

@@ -46,21 +46,25 @@ func TestProofProperties(t *testing.T) {
 			proofs = append(proofs, genProof(rt, s, o))
 		}
 
-		// The newest about this pair; of one moment the worst.
+		// The newest about this pair that settles something; of one moment
+		// the worst.
+		settles := func(f *Proof) bool {
+			return f.TargetBuild == o.build.ID && (f.Result == Rejected && f.Controls && f.Tries >= 2 || f.Result == Accepted && f.Grade >= lowest)
+		}
 		want := Compatible
 		if different {
 			want = Unknown
 		}
 		var newest time.Time
 		for i := range proofs {
-			if proofs[i].TargetBuild == o.build.ID && proofs[i].Time.After(newest) {
+			if settles(&proofs[i]) && proofs[i].Time.After(newest) {
 				newest = proofs[i].Time
 			}
 		}
 		rejected, accepted, n := false, true, 0
 		for i := range proofs {
 			f := &proofs[i]
-			if f.TargetBuild != o.build.ID || !f.Time.Equal(newest) {
+			if !settles(f) || !f.Time.Equal(newest) {
 				continue
 			}
 			n++

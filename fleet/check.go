@@ -41,7 +41,7 @@ func (f *Fleet) Check(s *compat.Source) *Check {
 			}
 		}
 		if !offered {
-			answer.Verdicts = append(answer.Verdicts, compat.NotOffered(s, h.inv.Host.Name, ""))
+			answer.Verdicts = append(answer.Verdicts, compat.NotOffered(s, h.inv))
 		}
 	}
 	return answer

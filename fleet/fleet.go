@@ -21,14 +21,18 @@ type Fleet struct {
 
 type host struct {
 	inv    *inventory.Inventory
-	offers []*compat.Offer
+	offers []*compat.Offer // by parent, then type
 }
 
 // New makes a fleet of the inventories. Two of one host are an error.
 func New(engine *compat.Engine, inventories []*inventory.Inventory) (*Fleet, error) {
 	f := &Fleet{engine: engine}
 	for _, inv := range inventories {
-		f.hosts = append(f.hosts, host{inv, engine.Offers(inv)})
+		offers := engine.Offers(inv)
+		slices.SortFunc(offers, func(a, b *compat.Offer) int {
+			return cmp.Or(cmp.Compare(a.Parent(), b.Parent()), a.Type().Compare(b.Type().TypeName))
+		})
+		f.hosts = append(f.hosts, host{inv, offers})
 	}
 	slices.SortFunc(f.hosts, func(a, b host) int { return cmp.Compare(a.inv.Host.Name, b.inv.Host.Name) })
 	for i := 1; i < len(f.hosts); i++ {

@@ -3,7 +3,6 @@
 package fleet
 
 import (
-	"cmp"
 	"slices"
 
 	"kindred/compat"
@@ -59,13 +58,13 @@ func (f *Fleet) Matrix() *Matrix {
 			}
 		}
 	}
-	slices.SortFunc(m.Types, func(a, b MatrixType) int { return cmp.Compare(a.Type.Full(), b.Type.Full()) })
+	slices.SortFunc(m.Types, func(a, b MatrixType) int { return a.Type.Compare(b.Type) })
 	return m
 }
 
 // cell is the best answer over the parents of both hosts.
 func (f *Fleet) cell(name inventory.TypeName, from, to *host) (Cell, bool) {
-	best := Cell{From: from.inv.Host.Name, To: to.inv.Host.Name, Outcome: compat.Incompatible, Code: compat.TypeNotOffered, Text: compat.TypeNotOffered.Meaning()}
+	best := Cell{From: from.inv.Host.Name, To: to.inv.Host.Name}
 	offered, judged := false, false
 	for _, home := range from.offers {
 		if home.Type().TypeName != name {
@@ -73,6 +72,10 @@ func (f *Fleet) cell(name inventory.TypeName, from, to *host) (Cell, bool) {
 		}
 		offered = true
 		s := f.engine.Instance(home)
+		if !judged {
+			v := compat.NotOffered(s, to.inv)
+			best.Outcome, best.Code, best.Text = v.Outcome, v.Findings[0].Code, v.Findings[0].Code.Meaning()
+		}
 		for _, o := range to.offers {
 			v := f.engine.Check(s, o)
 			if different(&v) {

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,40 +36,54 @@ func readiness(source, target *inventory.Inventory) []Condition {
 }
 
 func manager(code Code, name, oldest string, source, target inventory.Value) Condition {
-	c := Condition{Code: code, Met: inventory.Yes}
-	switch {
-	case source.State() == inventory.Absent && target.State() == inventory.Absent:
-		c.Detail = name + " is on neither host"
-	case source.State() == inventory.NotObserved && target.State() == inventory.NotObserved:
-		c.Detail = name + " was looked for on neither host"
-	case target.State() == inventory.Absent && source.State() == inventory.Present:
-		c.Met, c.Detail = inventory.No, name+" is not installed there"
-	case target.State() == inventory.Present && olderVersion(target.Text(), oldest):
-		c.Met, c.Detail = inventory.No, name+" "+target.Text()+" is too old: VFIO migration needs "+oldest
-	case target.State() == inventory.Present && source.State() == inventory.Present && olderVersion(target.Text(), source.Text()):
-		c.Met, c.Detail = inventory.Unknown, name+" "+target.Text()+" is older than the source's "+source.Text()
-	case target.State() == inventory.NotObserved:
-		c.Met, c.Detail = inventory.Unknown, name+" was not looked for there"
-	default:
-		c.Detail = name + " " + target.String()
+	met := func(answer inventory.Answer, detail string) Condition {
+		return Condition{code, answer, name + " " + detail}
 	}
-	return c
+	switch target.State() {
+	case inventory.NotObserved:
+		return met(inventory.Unknown, "was not looked for there")
+	case inventory.Absent:
+		switch source.State() {
+		case inventory.Absent:
+			return met(inventory.Yes, "is on neither host")
+		case inventory.Present:
+			return met(inventory.No, "is not installed there")
+		}
+		return met(inventory.Unknown, "is not installed there, and was not looked for on the source")
+	}
+	there, ok := parseVersion(target.Text())
+	needed, _ := parseVersion(oldest)
+	switch {
+	case !ok:
+		return met(inventory.Unknown, target.Text()+" is no version that can be compared")
+	case slices.Compare(there, needed) < 0:
+		return met(inventory.No, target.Text()+" is too old: VFIO migration needs "+oldest)
+	case source.State() == inventory.Absent:
+		return met(inventory.Yes, target.Text())
+	}
+	here, ok := parseVersion(source.Text())
+	switch {
+	case source.State() == inventory.NotObserved:
+		return met(inventory.Unknown, target.Text()+" is there, and was not looked for on the source")
+	case !ok:
+		return met(inventory.Unknown, source.Text()+" on the source is no version that can be compared")
+	case slices.Compare(there, here) < 0:
+		return met(inventory.Unknown, target.Text()+" is older than the source's "+source.Text())
+	}
+	return met(inventory.Yes, target.Text())
 }
 
-// olderVersion compares dotted numbers.
-func olderVersion(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(as), len(bs)) {
-		var x, y int
-		if i < len(as) {
-			x, _ = strconv.Atoi(as[i])
+// parseVersion reads dotted numbers; 8.1 and 8.1.0 are the same.
+func parseVersion(text string) (numbers []int, ok bool) {
+	for part := range strings.SplitSeq(text, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil, false
 		}
-		if i < len(bs) {
-			y, _ = strconv.Atoi(bs[i])
-		}
-		if x != y {
-			return x < y
-		}
+		numbers = append(numbers, n)
 	}
-	return false
+	for len(numbers) > 1 && numbers[len(numbers)-1] == 0 {
+		numbers = numbers[:len(numbers)-1]
+	}
+	return numbers, true
 }

@@ -148,11 +148,14 @@ func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
 			cmp.Compare(closeness(b), closeness(a)),
 			cmp.Compare(count(b.room), count(a.room)),
 			cmp.Compare(a.offer.Parent(), b.offer.Parent()),
-			cmp.Compare(a.offer.Type().Full(), b.offer.Type().Full()),
+			a.offer.Type().Compare(b.offer.Type().TypeName),
 		)
 	})
 	if len(list) == 0 || different(&list[0].verdict) {
-		t.Verdict = new(compat.NotOffered(s, t.Host, ""))
+		t.Verdict = new(compat.NotOffered(s, h.inv))
+		if t.Verdict.Outcome == compat.Unknown {
+			t.Group = Unsettled
+		}
 		for _, c := range list {
 			t.Others = append(t.Others, other(c))
 		}

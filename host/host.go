@@ -76,7 +76,7 @@ func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventor
 	inv.Host.OS = readOS(h.dir, w.add)
 	inv.Host.Kernel = h.readKernel(w.add)
 
-	inv.Parents, inv.Devices = h.scan(mdev.Full, w.add)
+	h.scan(inv, w.add)
 	h.modules(inv, opts.Modules, w.add)
 	h.migration(inv, opts.Probe, w.add)
 	if h.live {
@@ -97,7 +97,7 @@ func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventor
 func (h *Host) List(types, devices bool) (*inventory.Inventory, error) {
 	w := new(warnings)
 	inv := h.start(w)
-	inv.Parents, inv.Devices = h.list(types, devices, w.add)
+	h.list(inv, types, devices, w.add)
 	return h.finish(inv, w)
 }
 
@@ -146,41 +146,29 @@ func adopt(inv *inventory.Inventory) {
 }
 
 // scan reads parents and devices of all kinds, with who holds them.
-func (h *Host) scan(detail mdev.Detail, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
-	parents := mdev.Parents(h.dir, detail, warn)
-	devices := mdev.Devices(h.dir, detail, warn)
+func (h *Host) scan(inv *inventory.Inventory, warn tree.Warn) {
+	parents, listed := mdev.Parents(h.dir, mdev.Full, warn)
+	devices := mdev.Devices(h.dir, mdev.Full, warn)
 	functionParents, functions := h.functions(warn)
-	parents, devices = append(parents, functionParents...), append(devices, functions...)
+	inv.Parents, inv.Devices = append(parents, functionParents...), append(devices, functions...)
+	inv.ParentsUnread = !listed
 	holders := proc.ReadHolders(h.dir)
-	for i := range devices {
-		devices[i].InUse = holders.InUse(&devices[i])
+	for i := range inv.Devices {
+		inv.Devices[i].InUse = holders.InUse(&inv.Devices[i])
 	}
-	countFree(parents, devices)
-	return parents, devices
+	countFree(inv.Parents, inv.Devices)
 }
 
-func (h *Host) list(types, devices bool, warn tree.Warn) (parents []inventory.Parent, list []inventory.Device) {
-	var functionParents []inventory.Parent
-	var functions []inventory.Device
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		functionParents, functions = h.functions(warn)
-		countFree(functionParents, functions)
-	})
+func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.Warn) {
+	functionParents, functions := h.functions(warn)
+	countFree(functionParents, functions)
 	if types {
-		parents = mdev.Parents(h.dir, mdev.Brief, warn)
+		parents, listed := mdev.Parents(h.dir, mdev.Brief, warn)
+		inv.Parents, inv.ParentsUnread = append(parents, functionParents...), !listed
 	}
 	if devices {
-		list = mdev.Devices(h.dir, mdev.Brief, warn)
+		inv.Devices = append(mdev.Devices(h.dir, mdev.Brief, warn), functions...)
 	}
-	wg.Wait()
-	if types {
-		parents = append(parents, functionParents...)
-	}
-	if devices {
-		list = append(list, functions...)
-	}
-	return parents, list
 }
 
 // functions reads PCI functions of both kinds.

@@ -24,14 +24,16 @@ const (
 
 // Inventory is one host at one moment.
 type Inventory struct {
-	Schema   string    `json:"schema"`
-	Origin   Origin    `json:"origin"`
-	Taken    time.Time `json:"taken"` // when it was read, UTC
-	Host     Host      `json:"host"`
-	Modules  []Module  `json:"modules"`  // kernel modules that take part, by name
-	Parents  []Parent  `json:"parents"`  // by name
-	Devices  []Device  `json:"devices"`  // by parent, then id
-	Warnings []Warning `json:"warnings"` // what could not be read, and why
+	Schema string    `json:"schema"`
+	Origin Origin    `json:"origin"`
+	Taken  time.Time `json:"taken"` // when it was read, UTC
+	Host   Host      `json:"host"`
+	// ParentsUnread is true when there may be parents that could not be listed.
+	ParentsUnread bool      `json:"parents_unread,omitempty"`
+	Modules       []Module  `json:"modules"`  // kernel modules that take part, by name
+	Parents       []Parent  `json:"parents"`  // by name
+	Devices       []Device  `json:"devices"`  // by parent, then id
+	Warnings      []Warning `json:"warnings"` // what could not be read, and why
 }
 
 // Host is the machine and its kernel.
@@ -95,6 +97,8 @@ type Parent struct {
 	Attributes Attributes `json:"attributes,omitzero"`
 	Facts      Facts      `json:"facts,omitempty"`
 	Types      []Type     `json:"types"` // by name
+	// TypesUnread is true when there may be types that could not be listed.
+	TypesUnread bool `json:"types_unread,omitempty"`
 }
 
 // Type returns the parent's type of that namespace and name, or nil.
@@ -134,7 +138,8 @@ type TypeName struct {
 // Full is the name people and the kernel use: <namespace>-<name>.
 func (n TypeName) Full() string { return n.Namespace + "-" + n.Name }
 
-func (n TypeName) compare(m TypeName) int {
+// Compare orders by namespace, then name.
+func (n TypeName) Compare(m TypeName) int {
 	return cmp.Or(cmp.Compare(n.Namespace, m.Namespace), cmp.Compare(n.Name, m.Name))
 }
 
@@ -258,7 +263,7 @@ func (inv *Inventory) Sort() {
 	slices.SortFunc(inv.Modules, func(a, b Module) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(inv.Parents, func(a, b Parent) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range inv.Parents {
-		slices.SortFunc(inv.Parents[i].Types, func(a, b Type) int { return a.compare(b.TypeName) })
+		slices.SortFunc(inv.Parents[i].Types, func(a, b Type) int { return a.Compare(b.TypeName) })
 	}
 	slices.SortFunc(inv.Devices, func(a, b Device) int {
 		return cmp.Or(cmp.Compare(a.Parent, b.Parent), cmp.Compare(a.ID, b.ID))

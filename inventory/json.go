@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Error says what is wrong with a document, and where.
@@ -34,24 +37,22 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Encode is the document as indented JSON with a final newline, lists in their
-// documented order.
+// documented order. It refuses what Decode would.
 func Encode(inv *Inventory) ([]byte, error) {
-	inv.Sort()
-	out := *inv
+	if err := inv.Validate(); err != nil {
+		return nil, fmt.Errorf("encode the inventory of %s: %w", inv.Host.Name, err)
+	}
 	// A list without members is [], never null: readers in other languages
 	// iterate without asking.
-	if out.Modules == nil {
-		out.Modules = []Module{}
+	out := *inv
+	out.Modules = append([]Module{}, inv.Modules...)
+	out.Parents = append([]Parent{}, inv.Parents...)
+	for i := range out.Parents {
+		out.Parents[i].Types = append([]Type{}, out.Parents[i].Types...)
 	}
-	if out.Parents == nil {
-		out.Parents = []Parent{}
-	}
-	if out.Devices == nil {
-		out.Devices = []Device{}
-	}
-	if out.Warnings == nil {
-		out.Warnings = []Warning{}
-	}
+	out.Devices = append([]Device{}, inv.Devices...)
+	out.Warnings = append([]Warning{}, inv.Warnings...)
+	out.Sort()
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -77,20 +78,22 @@ func Decode(data []byte) (*Inventory, error) {
 	case *head.Schema != Schema:
 		return nil, &Error{Where: "schema", Problem: fmt.Sprintf("%q is not a version this program reads (it reads %q)", *head.Schema, Schema)}
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	inv := new(Inventory)
-	if err := dec.Decode(inv); err != nil {
-		return nil, place(data, err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		e := &Error{Problem: "more text after the end of the document"}
-		e.Line, e.Column = position(data, dec.InputOffset())
+	if !utf8.Valid(data) {
+		e := &Error{Problem: "not UTF-8"}
+		e.Line, e.Column = position(data, int64(len(data)-len(bytes.TrimLeftFunc(data, func(r rune) bool { return r != utf8.RuneError }))))
 		return nil, e
+	}
+	if err := checkShape(data, reflect.TypeFor[Inventory]()); err != nil {
+		return nil, err
+	}
+	inv := new(Inventory)
+	if err := json.Unmarshal(data, inv); err != nil {
+		return nil, place(data, err)
 	}
 	if err := inv.Validate(); err != nil {
 		return nil, err
 	}
+	inv.Sort()
 	return inv, nil
 }
 
@@ -115,6 +118,12 @@ func (inv *Inventory) Validate() error {
 			return bad(fmt.Sprintf("modules[%d]", i), "module %q is nameless or listed twice", m.Name)
 		}
 		modules[m.Name] = true
+		if err := m.Parameters.validate("module " + m.Name); err != nil {
+			return err
+		}
+	}
+	if err := inv.Host.Facts.validate("host"); err != nil {
+		return err
 	}
 	parents := make(map[string]bool, len(inv.Parents))
 	for i := range inv.Parents {
@@ -123,6 +132,14 @@ func (inv *Inventory) Validate() error {
 			return bad(fmt.Sprintf("parents[%d]", i), "parent %q is nameless or listed twice", p.Name)
 		}
 		parents[p.Name] = true
+		switch p.Kind {
+		case MdevParent, FunctionParent, VGPUParent:
+		default:
+			return bad("parent "+p.Name, "kind %q is not one of mdev, function, vgpu", p.Kind)
+		}
+		if err := first(p.Firmware.validate("parent "+p.Name), p.Attributes.validate("parent "+p.Name), p.Facts.validate("parent "+p.Name)); err != nil {
+			return err
+		}
 		types := make(map[TypeName]bool, len(p.Types))
 		for j := range p.Types {
 			t := &p.Types[j]
@@ -133,6 +150,10 @@ func (inv *Inventory) Validate() error {
 				return bad("parent "+p.Name, "type %q has %d available", t.Full(), *t.Available)
 			}
 			types[t.TypeName] = true
+			where := "parent " + p.Name + ", type " + t.Full()
+			if err := first(t.Attributes.validate(where), t.Facts.validate(where), t.Creatable.validate(where+", creatable"), t.Migration.validate(where)); err != nil {
+				return err
+			}
 		}
 	}
 	devices := make(map[string]bool, len(inv.Devices))
@@ -141,14 +162,58 @@ func (inv *Inventory) Validate() error {
 		switch {
 		case d.ID == "":
 			return bad(fmt.Sprintf("devices[%d]", i), "the device has no id")
-		case devices[d.ID]:
+		case devices[strings.ToLower(d.ID)]:
 			return bad("device "+d.ID, "listed twice")
+		case d.Contract != nil && d.ContractUnread:
+			return bad("device "+d.ID, "its contract is both there and not read")
 		case !parents[d.Parent]:
 			return bad("device "+d.ID, "its parent %q is not in this inventory", d.Parent)
 		}
-		devices[d.ID] = true
+		devices[strings.ToLower(d.ID)] = true
+		where := "device " + d.ID
+		err := first(d.Attributes.validate(where), d.InUse.validate(where+", in_use"), d.Migration.validate(where))
+		if c := d.Contract; c != nil {
+			err = first(err, c.TypeAttributes.validate(where+", contract"), c.DeviceAttributes.validate(where+", contract"))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// validate refuses sets that say two things of one name, and values that JSON
+// would turn into "known absent".
+func (a *Attributes) validate(where string) error {
+	for name, v := range a.Values {
+		if v.State() == NotObserved || slices.Contains(a.Unread, name) {
+			return &Error{Where: where, Problem: fmt.Sprintf("attribute %q is both given and not read", name)}
+		}
+	}
+	return nil
+}
+
+func (f Facts) validate(where string) error {
+	for name, fact := range f {
+		if fact.Value.State() == NotObserved {
+			return &Error{Where: where, Problem: fmt.Sprintf("fact %q has no value: leave it out", name)}
+		}
+	}
+	return nil
+}
+
+func (a Answer) validate(where string) error {
+	if a != Yes && a != No && a != Unknown {
+		return &Error{Where: where, Problem: fmt.Sprintf("%q is not one of yes, no, unknown", string(a))}
+	}
+	return nil
+}
+
+func (m *Migration) validate(where string) error {
+	if m == nil {
+		return nil
+	}
+	return m.Can.validate(where + ", migration")
 }
 
 // place turns an error of encoding/json into one with line and column.
@@ -177,4 +242,14 @@ func position(data []byte, offset int64) (line, column int) {
 	line = bytes.Count(before, []byte{'\n'}) + 1
 	column = int(offset) - (bytes.LastIndexByte(before, '\n') + 1)
 	return line, max(column, 1)
+}
+
+// first is the first error of several checks.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

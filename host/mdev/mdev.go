@@ -48,34 +48,36 @@ const (
 )
 
 // Parents reads every parent with its types, in the order of their names.
-// A machine without the bus has none.
-func Parents(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Parent {
+// A machine without the bus has none. listed is false when there may be more.
+func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent, listed bool) {
 	entries, err := d.ReadDir(classDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, true
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			warn(classDir, err)
-		}
-		return nil
+		warn(classDir, err)
+		return nil, false
 	}
 	parents := make([]*inventory.Parent, len(entries))
 	each(len(entries), func(i int) {
 		parents[i] = readParent(d, entries[i].Name, detail, warn)
 	})
-	return keep(parents)
+	return keep(parents), true
 }
 
-// readParent returns nil for a parent whose directory cannot be reached.
+// readParent reads one parent. One that cannot be reached is listed with its
+// types unread: they may be what somebody looks for.
 func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *inventory.Parent {
 	link := path.Join(classDir, name)
 	dir, err := tree.Target(d, link)
 	if err != nil {
 		warn(link, err)
-		return nil
+		return &inventory.Parent{Name: name, Kind: inventory.MdevParent, TypesUnread: true}
 	}
 	sub, err := d.Sub(dir)
 	if err != nil {
 		warn(link, fmt.Errorf("the parent's directory: %w", err))
-		return nil
+		return &inventory.Parent{Name: name, Path: dir, Kind: inventory.MdevParent, TypesUnread: true}
 	}
 	defer sub.Close()
 	within := func(file string, err error) { warn(path.Join(dir, file), err) }
@@ -98,6 +100,7 @@ func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *invento
 	entries, err := sub.ReadDir(typesDir)
 	if err != nil {
 		within(typesDir, err)
+		p.TypesUnread = true
 		return p
 	}
 	p.Types = make([]inventory.Type, 0, len(entries))
