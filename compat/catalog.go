@@ -16,17 +16,20 @@ type SchemaName string
 
 // Catalog is what is known of the drivers of one or more namespaces.
 type Catalog struct {
-	Schema     SchemaName    `yaml:"schema"`
-	Title      string        `yaml:"title"`
-	Namespaces []string      `yaml:"namespaces"`
-	Identity   Identity      `yaml:"identity"` // what names an interface; default name
-	Migration  []Migration   `yaml:"migration"`
-	Build      BuildParts    `yaml:"build"`
-	Proof      ProofPolicy   `yaml:"proof"`
-	Rules      []Rule        `yaml:"rules"`
-	Epochs     []Epoch       `yaml:"epochs"`
-	KnownBad   []KnownBad    `yaml:"known-bad"`
-	Equivalent []Equivalence `yaml:"equivalent"`
+	Schema     SchemaName   `yaml:"schema"`
+	Title      string       `yaml:"title"`
+	Namespaces []string     `yaml:"namespaces"`
+	Identity   Identity     `yaml:"identity"` // what names an interface; default name
+	Migration  []Migration  `yaml:"migration"`
+	Build      BuildParts   `yaml:"build"`
+	Proof      ProofPolicy  `yaml:"proof"`
+	Capacity   Capacity     `yaml:"capacity"`
+	Rules      []Rule       `yaml:"rules"`
+	Epochs     []Epoch      `yaml:"epochs"`
+	KnownBad   []KnownBad   `yaml:"known-bad"`
+	Equivalent Equivalences `yaml:"equivalent"`
+	Examples   Examples     `yaml:"examples"`
+	Waivers    []Waiver     `yaml:"waivers"`
 
 	Name string `yaml:"-"` // the file it came from
 }
@@ -56,6 +59,7 @@ type BuildParts struct {
 	Firmware   []string      `yaml:"firmware"`   // devlink version names
 	Facts      []string      `yaml:"facts"`
 	Versions   []VersionRule `yaml:"versions"` // parts compared by version instead of equality
+	Source     string        `yaml:"source"`
 }
 
 func (b *BuildParts) empty() bool {
@@ -75,6 +79,10 @@ type ProofPolicy struct {
 	Lowest   Grade    `yaml:"lowest"`   // the lowest grade that counts; default working-state
 	Canaries Canaries `yaml:"canaries"` // default unknown
 	Shaping  []string `yaml:"shaping"`  // type attributes that shape the stream
+	// Truncated says whether the driver takes a stream that was cut short, so
+	// that acceptance alone shows nothing.
+	Truncated inventory.Answer `yaml:"takes-truncated"`
+	Source    string           `yaml:"source"`
 }
 
 // Canaries says whether throw-away devices may be used to try transfers.
@@ -110,8 +118,28 @@ type KnownBad struct {
 // counts only once a real transfer between the builds has proved it.
 type Equivalence struct {
 	Types  []FullName `yaml:"types"`
+	Ratio  *Ratio     `yaml:"ratio"` // nil: one instance is one instance
 	Source string     `yaml:"source"`
 	Line   int        `yaml:"-"` // where it stands in its file
+}
+
+// Equivalences are a catalog's declarations. A type is in one of them at most.
+type Equivalences []Equivalence
+
+// Ratio says how instances of equivalent types compare in size: a type of more
+// units needs a smaller value of the attribute. An instance of U units with the
+// value V is an instance of W units with the value U*V/W, if that is whole.
+type Ratio struct {
+	Attribute string `yaml:"attribute"` // of the device; a rule copies it
+	Units     []int  `yaml:"units"`     // of each type, in the order of types
+}
+
+// Waiver is a finding of lint that the catalog's author knows of and keeps.
+type Waiver struct {
+	Code   string `yaml:"code"`
+	About  string `yaml:"about"` // glob over what findings are about; empty: all
+	Reason string `yaml:"reason"`
+	Source string `yaml:"source"`
 }
 
 // FullName is a type's full name in a catalog.
@@ -128,8 +156,12 @@ const (
 	OfDevice   Place = "device"   // the instance's vendor attributes
 	OfParent   Place = "parent"   // what the driver publishes on the parent
 	OfFirmware Place = "firmware" // devlink's versions of the parent
-	OfFact     Place = "fact"     // stated by the operator, for the type, the parent or the host
-	OfHost     Place = "host"     // kernel.release, kernel.arch, os.id, os.version_id, qemu, libvirt
+	// OfDescription is the type's description, whose lines or comma separated
+	// parts are "name: value" or "name=value". It tells whether a name still
+	// means the same, so it is not asked of types declared equivalent.
+	OfDescription Place = "description"
+	OfFact        Place = "fact" // stated by the operator, for the type, the parent or the host
+	OfHost        Place = "host" // kernel.release, kernel.arch, os, os.id, os.version_id, qemu, libvirt
 )
 
 // covers reports whether the rule is about the type of that name.

@@ -10,7 +10,7 @@ import (
 
 // Check judges whether the device could migrate to an instance of the offer.
 func (e *Engine) Check(s *Source, o *Offer) Verdict {
-	j := judgement{explain: true, from: s, to: o}
+	j := judgement{engine: e, explain: true, from: s, to: o}
 	e.judge(&j)
 	v := Verdict{Outcome: j.outcome, Host: o.Host(), Parent: o.Parent(), Type: o.name, Copy: j.copy, Findings: j.findings, Lifted: j.lifted}
 	for i := range v.Findings {
@@ -32,13 +32,14 @@ func NotOffered(s *Source, inv *inventory.Inventory) Verdict {
 
 // Outcome is Check's outcome alone, without allocation.
 func (e *Engine) Outcome(s *Source, o *Offer) Outcome {
-	j := judgement{from: s, to: o}
+	j := judgement{engine: e, from: s, to: o}
 	e.judge(&j)
 	return j.outcome
 }
 
 // judgement collects findings; without explain, only the worst outcome.
 type judgement struct {
+	engine   *Engine
 	from     *Source
 	to       *Offer
 	explain  bool
@@ -189,6 +190,9 @@ func (j *judgement) attributes() {
 	// another type, declared equivalent, they are looked up.
 	own := s.sameRules(o)
 	for i, r := range s.rules {
+		if r.Of == OfDescription && j.unequal {
+			continue // it says what a name means, and these are two names
+		}
 		var target taken
 		if own {
 			target = j.to.takes[i]
@@ -264,6 +268,12 @@ func (j *judgement) rule(r *Rule, basis Basis, source, target, high inventory.Va
 		return
 	}
 	code, outcome := r.judge(source, target, high)
+	set := source // what copy sets on the target
+	if r.Kind == Copy && source.State() != inventory.NotObserved {
+		if units, per := j.ratio(r, basis); units != per {
+			set, code, outcome = j.scaled(r, source, units, per)
+		}
+	}
 	if !j.explain {
 		j.outcome = max(j.outcome, outcome)
 		return
@@ -274,9 +284,11 @@ func (j *judgement) rule(r *Rule, basis Basis, source, target, high inventory.Va
 		}
 		// What was promised wins over what is now.
 		if _, ok := j.copy[r.Attribute]; !ok || basis == Promised {
-			j.copy[r.Attribute] = source.Text()
+			j.copy[r.Attribute] = set.Text()
 		}
-		target = inventory.Value{}
+		if target = (inventory.Value{}); set != source {
+			target = set
+		}
 	}
 	if r.Kind == Range && target.State() == inventory.Present && high.State() == inventory.Present {
 		target = inventory.Of(target.Text() + ".." + high.Text())

@@ -33,6 +33,7 @@ const (
 	AttributeTooHigh     Code = "attribute.too-high"
 	AttributeOutOfRange  Code = "attribute.out-of-range"
 	AttributeNotListed   Code = "attribute.not-listed"
+	AttributeIndivisible Code = "attribute.indivisible"
 	AttributeMalformed   Code = "attribute.malformed"
 	AttributeUnobserved  Code = "attribute.unobserved"
 	AttributeAbsent      Code = "attribute.absent"
@@ -85,6 +86,7 @@ var codes = map[Code]struct{ text, remedy string }{
 	AttributeTooHigh:     {"higher on the target", "a target with at most the source's value"},
 	AttributeOutOfRange:  {"outside the range that the target takes", "a target whose range includes it"},
 	AttributeNotListed:   {"not among the values that the target takes", "a target that lists it"},
+	AttributeIndivisible: {"no whole value makes an instance of the target's type as large", "a target that offers the device's own type, or a smaller one"},
 	AttributeMalformed:   {"its value cannot be read as the rule needs it", "correct the value, or the rule in the catalog"},
 	AttributeUnobserved:  {"not observed", "inspect again with the right to read it; for a fact, state it in /etc/kindred/facts.d"},
 	AttributeAbsent:      {"absent, and its rule does not say what absence means", "say in the catalog's rule what absence means"},

@@ -37,6 +37,36 @@ var codeCases = []struct {
 	{"label not observed", func(p *pair) { p.catalog.Identity = ByLabel; p.toType().Label = inventory.Value{} }, Unknown, TypeUnknown},
 	{"label known absent", func(p *pair) { p.catalog.Identity = ByLabel; p.fromType().Label = inventory.None() }, Unknown, TypeUnknown},
 	{"declared equivalent", func(p *pair) { p.equivalent() }, Unknown, EquivalenceUnproven},
+	{"two halves are one", func(p *pair) { p.ratio("4", 1, 2) }, Unknown, AttributeCopied},
+	{"three halves are no whole", func(p *pair) { p.ratio("3", 1, 2) }, Incompatible, AttributeIndivisible},
+	{"a half where one was absent", func(p *pair) { p.ratio("", 1, 2); p.device().Attributes = attributes() }, Unknown, AttributeAbsent},
+	{"one by default is no half", func(p *pair) {
+		p.ratio("", 1, 2)
+		p.device().Attributes = attributes()
+		p.catalog.Rules[len(p.catalog.Rules)-1].Absent.Default = "1"
+	}, Incompatible, AttributeIndivisible},
+	{"no number to divide", func(p *pair) { p.ratio("x", 1, 2) }, Unknown, AttributeMalformed},
+	{"nothing read to divide", func(p *pair) { p.ratio("4", 1, 2); p.device().Attributes.Forget("size") }, Unknown, AttributeUnobserved},
+	{"a pair that is refused", func(p *pair) {
+		r := attributeRule(Equal)
+		r.Refused = []Pair{{"1", "2*"}}
+		p.rule(r)
+		p.toType().Attributes.Set("a", "2.5")
+	}, Incompatible, AttributeDiffers},
+	{"a pair that nothing is known of", func(p *pair) {
+		r := attributeRule(Equal)
+		r.Refused, r.Otherwise = []Pair{{"1", "2*"}}, Unknown
+		p.rule(r)
+		p.toType().Attributes.Set("a", "3")
+	}, Unknown, AttributeDiffers},
+	{"another description", func(p *pair) {
+		p.catalog.Rules = append(p.catalog.Rules, Rule{Attribute: "size", Of: OfDescription, Kind: Equal, Source: "test"})
+		p.fromType().Description, p.toType().Description = inventory.Of("heads=1, size=2"), inventory.Of("size: 4\nheads: 1")
+	}, Incompatible, AttributeDiffers},
+	{"a description that was not read", func(p *pair) {
+		p.catalog.Rules = append(p.catalog.Rules, Rule{Attribute: "size", Of: OfDescription, Kind: Equal, Absent: Absence{Off: true}, Source: "test"})
+		p.fromType().Description, p.toType().Description = inventory.Value{}, inventory.Of("size: 4")
+	}, Unknown, AttributeUnobserved},
 	{"declared equivalent and proved", func(p *pair) { p.equivalent(); p.proved(func(*Proof) {}) }, Compatible, TypeEquivalent},
 
 	{"another API", func(p *pair) { p.toType().DeviceAPI = inventory.Of("vfio-ap") }, Incompatible, APIDifferent},

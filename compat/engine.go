@@ -344,11 +344,23 @@ func (s *side) value(of Place, name string) inventory.Value {
 		return s.parent.Attributes.Get(name)
 	case OfFirmware:
 		return s.parent.Firmware.Get(name)
+	case OfDescription:
+		if s.typ == nil {
+			return inventory.Value{}
+		}
+		return described(s.typ.Description, name)
 	case OfFact:
 		return fact(s.inv, s.parent, s.typ, name)
 	case OfHost:
 		h := &s.inv.Host
 		switch name {
+		case "os":
+			id, ok := h.OS.ID.Get()
+			version, ok2 := h.OS.VersionID.Get()
+			if ok && ok2 {
+				return inventory.Of(id + " " + version)
+			}
+			return inventory.Value{}
 		case "kernel.release":
 			return h.Kernel.Release
 		case "kernel.arch":

@@ -96,6 +96,14 @@ func (p *pair) equivalent() {
 	p.catalog.Equivalent = []Equivalence{{Types: []FullName{{"ns", "t"}, {"ns", "u"}}, Source: "test"}}
 }
 
+// ratio is equivalent, with a device whose size stands in an attribute.
+func (p *pair) ratio(value string, units, per int) {
+	p.equivalent()
+	p.catalog.Equivalent[0].Ratio = &Ratio{Attribute: "size", Units: []int{units, per}}
+	p.catalog.Rules = append(p.catalog.Rules, Rule{Attribute: "size", Of: OfDevice, Kind: Copy, Source: "test"})
+	p.device().Attributes.Set("size", value)
+}
+
 // proved adds a proof about this very pair after each change of it was made.
 func (p *pair) proved(change func(*Proof)) {
 	before := p.prove

@@ -60,6 +60,12 @@ func (c *Catalog) check() error {
 		}
 		return nil
 	}
+	for i := range c.Equivalent {
+		e := &c.Equivalent[i]
+		if e.Ratio != nil && !slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Of == OfDevice && r.Kind == Copy && r.Attribute == e.Ratio.Attribute }) {
+			return bad(e.Line, "no rule copies %q, which the ratio is about", e.Ratio.Attribute)
+		}
+	}
 	for _, e := range c.Epochs {
 		if err := selectors(e.Line, e.Builds); err != nil {
 			return err
@@ -126,7 +132,7 @@ func (f *Form) UnmarshalYAML(node ast.Node) error {
 }
 
 func (p *Place) UnmarshalYAML(node ast.Node) error {
-	return enum(node, p, "place", OfType, OfDevice, OfParent, OfFirmware, OfFact, OfHost)
+	return enum(node, p, "place", OfType, OfDevice, OfParent, OfFirmware, OfDescription, OfFact, OfHost)
 }
 
 func (i *Identity) UnmarshalYAML(node ast.Node) error {
@@ -280,7 +286,69 @@ func (e *Equivalence) UnmarshalYAML(node ast.Node) error {
 	if len(e.Types) < 2 || e.Source == "" || slices.ContainsFunc(e.Types, func(n FullName) bool { return n.Namespace == "" || n.Name == "" }) {
 		return strictyaml.At(node, "an equivalence needs two types or more, each with namespace and name, and a source")
 	}
+	return e.checkRatio(node)
+}
+
+func (e *Equivalence) checkRatio(node ast.Node) error {
+	switch r := e.Ratio; {
+	case r == nil:
+	case r.Attribute == "" || len(r.Units) != len(e.Types):
+		return strictyaml.At(node, "a ratio needs an attribute, and the units of each of the %d types", len(e.Types))
+	case slices.ContainsFunc(r.Units, func(n int) bool { return n < 1 || n > maxUnits }):
+		return strictyaml.At(node, "units are whole numbers from 1 to %d", maxUnits)
+	}
 	return nil
+}
+
+// maxUnits keeps products of units and attribute values exact.
+const maxUnits = 1 << 20
+
+// UnmarshalYAML refuses a type that is declared equivalent twice: the lists
+// would be a chain or a cycle, and which of them counts nobody could tell.
+func (es *Equivalences) UnmarshalYAML(node ast.Node) error {
+	if err := strictyaml.Node(node, (*[]Equivalence)(es)); err != nil {
+		return err
+	}
+	first := make(map[FullName]int)
+	for i := range *es {
+		e := &(*es)[i]
+		for _, n := range e.Types {
+			at, twice := first[n]
+			if !twice {
+				first[n] = e.Line
+				continue
+			}
+			place := node
+			if list, ok := node.(*ast.SequenceNode); ok && i < len(list.Values) {
+				place = list.Values[i]
+			}
+			return strictyaml.At(place, "%s-%s is declared equivalent in line %d already: name all types of one interface in one list", n.Namespace, n.Name, at)
+		}
+	}
+	return nil
+}
+
+func (w *Waiver) UnmarshalYAML(node ast.Node) error {
+	type plain Waiver
+	if err := strictyaml.Node(node, (*plain)(w)); err != nil {
+		return err
+	}
+	if w.Code == "" || w.Reason == "" || w.Source == "" || !validGlob(w.About) {
+		return strictyaml.At(node, "a waiver needs the code it waives, a reason and a source; about is a glob")
+	}
+	return nil
+}
+
+func (p *ProofPolicy) UnmarshalYAML(node ast.Node) error {
+	type plain ProofPolicy
+	if err := strictyaml.Node(node, (*plain)(p)); err != nil {
+		return err
+	}
+	switch p.Truncated {
+	case "", inventory.Yes, inventory.No, inventory.Unknown:
+		return nil
+	}
+	return strictyaml.At(node, "takes-truncated is %q: it is one of yes, no, unknown, in quotes", p.Truncated)
 }
 
 func (r *Rule) UnmarshalYAML(node ast.Node) error {
@@ -294,14 +362,27 @@ func (r *Rule) UnmarshalYAML(node ast.Node) error {
 		Max       string   `yaml:"max"`
 		Form      Form     `yaml:"as"`
 		Absent    Absence  `yaml:"absent"`
+		Refused   []Pair   `yaml:"refused"`
+		Otherwise string   `yaml:"otherwise"`
 		Source    string   `yaml:"source"`
 	}
 	if err := strictyaml.Node(node, &given); err != nil {
 		return err
 	}
-	*r = Rule{given.Attribute, given.Of, given.Types, given.Kind, given.Against, given.Min, given.Max, given.Form, given.Absent, given.Source, line(node)}
+	*r = Rule{
+		Attribute: given.Attribute, Of: given.Of, Types: given.Types, Kind: given.Kind, Against: given.Against,
+		Min: given.Min, Max: given.Max, Form: given.Form, Absent: given.Absent, Refused: given.Refused,
+		Source: given.Source, Line: line(node),
+	}
 	if r.Of == "" {
 		r.Of = OfType
+	}
+	switch given.Otherwise {
+	case "", "incompatible":
+	case "unknown":
+		r.Otherwise = Unknown
+	default:
+		return strictyaml.At(node, "otherwise is %q: it is incompatible (the default) or unknown (%q)", given.Otherwise, r.Attribute)
 	}
 	return r.check(node)
 }
@@ -339,6 +420,14 @@ func (r *Rule) check(node ast.Node) error {
 		return bad("copy sets an attribute of the device: %q is of the %s", r.Attribute, r.Of)
 	case r.Of == OfDevice && r.Against == "" && r.Kind != Copy && r.Kind != Ignore && r.Kind != Range:
 		return bad("the target has no device yet: compare %q of the device against an attribute of its type, or copy or ignore it", r.Attribute)
+	case r.Of == OfDescription && (r.Against != "" || r.Kind == Range):
+		return bad("what a description says is compared with the same of the target's (%q)", r.Attribute)
+	case (r.Kind == Copy || r.Kind == Ignore) && (len(r.Refused) > 0 || r.Otherwise != 0):
+		return bad("%s compares nothing: refused and otherwise do not belong there (%q)", r.Kind, r.Attribute)
+	case slices.ContainsFunc(r.Refused, func(p Pair) bool {
+		return p.Source == "" || p.Target == "" || !validGlob(p.Source) || !validGlob(p.Target)
+	}):
+		return bad("a refused pair has a source and a target, both globs (%q)", r.Attribute)
 	case r.Of == OfHost && !slices.Contains(hostAttributes, r.Attribute):
 		return bad("a host has no attribute %q: it has %s", r.Attribute, strings.Join(hostAttributes, ", "))
 	case !slices.Contains(forms[r.Kind], r.Form):
@@ -350,4 +439,4 @@ func (r *Rule) check(node ast.Node) error {
 }
 
 // hostAttributes are what rules can ask of a host.
-var hostAttributes = []string{"kernel.release", "kernel.arch", "os.id", "os.version_id", "qemu", "libvirt"}
+var hostAttributes = []string{"kernel.release", "kernel.arch", "os", "os.id", "os.version_id", "qemu", "libvirt"}

@@ -51,13 +51,42 @@ type Rule struct {
 	Min, Max  string // for range: the target's attributes
 	Form      Form
 	Absent    Absence
-	Source    string // why the rule is so
-	Line      int    // where it stands in its file
+	Refused   []Pair  // values that are refused whatever the rule says
+	Otherwise Outcome // what a refusal of the rule itself is: incompatible (also when zero) or unknown
+	Source    string  // why the rule is so
+	Line      int     // where it stands in its file
+}
+
+// Pair is a source's and a target's value, as globs.
+type Pair struct {
+	Source string `yaml:"source"`
+	Target string `yaml:"target"`
+}
+
+// Judge compares the source's value with the target's. For range, high is the
+// upper end and target the lower one.
+func (r *Rule) Judge(source, target, high inventory.Value) (Code, Outcome) {
+	return r.judge(source, target, high)
 }
 
 // judge compares the source's value with the target's. For range, max is the
 // upper end and target the lower one.
 func (r *Rule) judge(source, target, max inventory.Value) (Code, Outcome) {
+	if len(r.Refused) > 0 && source.State() == inventory.Present && target.State() == inventory.Present {
+		for _, p := range r.Refused {
+			if matchGlob(p.Source, source.Text()) && matchGlob(p.Target, target.Text()) {
+				return AttributeDiffers, Incompatible
+			}
+		}
+	}
+	code, outcome := r.judgeKind(source, target, max)
+	if outcome == Incompatible && r.Otherwise == Unknown {
+		outcome = Unknown
+	}
+	return code, outcome
+}
+
+func (r *Rule) judgeKind(source, target, max inventory.Value) (Code, Outcome) {
 	switch r.Kind {
 	case Ignore:
 		return AttributeAccepted, Compatible

@@ -98,6 +98,12 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 			Types:  pick(t, "types", "", "", "t"),
 			Form:   pick(t, "form", "", Text, Number, List),
 		}
+		if chance(t, "otherwise", 6) {
+			r.Otherwise = Unknown
+		}
+		if chance(t, "refused", 6) {
+			r.Refused = []Pair{{"1*", "2*"}, {"x", "*"}}
+		}
 		switch r.Kind {
 		case Range:
 			r.Min, r.Max = "a", "b"
@@ -108,7 +114,7 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 		case Ignore:
 			r.Of = pick(t, "of", OfType, OfDevice)
 		default:
-			r.Of = pick(t, "of", OfType, OfType, OfType, OfParent, OfFirmware, OfFact)
+			r.Of = pick(t, "of", OfType, OfType, OfType, OfParent, OfFirmware, OfFact, OfDescription)
 		}
 		c.Rules = append(c.Rules, r)
 	}
@@ -138,6 +144,9 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 	}
 	if chance(t, "equivalent", 2) {
 		c.Equivalent = []Equivalence{{Types: []FullName{{"ns", "t"}, {"ns", "u"}, {"nt", "t"}}}}
+		if i := slices.IndexFunc(c.Rules, func(r Rule) bool { return r.Kind == Copy }); i >= 0 && chance(t, "ratio", 2) {
+			c.Equivalent[0].Ratio = &Ratio{Attribute: c.Rules[i].Attribute, Units: pick(t, "units", []int{1, 2, 4}, []int{3, 1, 2})}
+		}
 	}
 	c.Proof.Lowest = pick(t, "lowest", 0, FreshState)
 	return c
@@ -205,7 +214,7 @@ func (w *world) genHost(t *rapid.T, name string, factLevel map[string]int) *inve
 				continue
 			}
 			p.Types = append(p.Types, inventory.Type{
-				TypeName: typ, Label: genValue(t, "L", "L", "M"), DeviceAPI: genValue(t, "vfio-pci", "vfio-pci", "vfio-pci", "vfio-ap"),
+				TypeName: typ, Label: genValue(t, "L", "L", "M"), Description: genValue(t, "a=1, b=2", "a: 1\nb: 2", "a=2", "prose"), DeviceAPI: genValue(t, "vfio-pci", "vfio-pci", "vfio-pci", "vfio-ap"),
 				Creatable: inventory.Yes, ListedBy: inventory.ListedByKernel, Attributes: genAttributes(t, "a", "b", "c"),
 				Migration: evidence(t, w.catalog(typ.Namespace), inv.Host.Kernel.Release), Facts: facts(2),
 			})
@@ -719,6 +728,7 @@ func TestHomeIsCompatible(t *testing.T) {
 				p.device().Attributes.Set(r.Attribute, text)
 			}
 		}
+		p.fromType().Description = inventory.Of(fmt.Sprintf("a=%s, b=%s, c=%s", text, text, text))
 		p.from.Host.Facts = inventory.Facts{"a": {Value: inventory.Of(text)}, "b": {Value: inventory.Of(text)}, "c": {Value: inventory.Of(text)}}
 		p.from.Host.QEMU, p.from.Host.OS.ID = inventory.Of("9.1"), inventory.Of("9.1")
 		if rapid.Bool().Draw(t, "contract") {
