@@ -94,11 +94,13 @@ func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventor
 
 // List reads what the tables of types and devices show, and no more: every
 // read of an attribute is a call into its driver.
-func (h *Host) List(types, devices bool) (*inventory.Inventory, error) {
+func (h *Host) List(types, devices bool) *inventory.Inventory {
 	w := new(warnings)
 	inv := h.start(w)
 	h.list(inv, types, devices, w.add)
-	return h.finish(inv, w)
+	inv.Warnings = w.list
+	inv.Sort()
+	return inv
 }
 
 func (h *Host) start(w *warnings) *inventory.Inventory {
@@ -160,22 +162,44 @@ func (h *Host) scan(inv *inventory.Inventory, warn tree.Warn) {
 }
 
 func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.Warn) {
-	functionParents, functions := h.functions(warn)
-	countFree(functionParents, functions)
+	var functionParents []inventory.Parent
+	var functions []inventory.Device
+	var alongside sync.WaitGroup
+	alongside.Go(func() {
+		functionParents, functions = h.functions(warn)
+		countFree(functionParents, functions)
+	})
+	defer func() {
+		alongside.Wait()
+		if types {
+			inv.Parents = append(inv.Parents, functionParents...)
+		}
+		if devices {
+			inv.Devices = append(inv.Devices, functions...)
+		}
+	}()
 	if types {
 		parents, listed := mdev.Parents(h.dir, mdev.Brief, warn)
-		inv.Parents, inv.ParentsUnread = append(parents, functionParents...), !listed
+		inv.Parents, inv.ParentsUnread = parents, !listed
 	}
 	if devices {
-		inv.Devices = append(mdev.Devices(h.dir, mdev.Brief, warn), functions...)
+		inv.Devices = mdev.Devices(h.dir, mdev.Brief, warn)
 	}
 }
 
 // functions reads PCI functions of both kinds.
 func (h *Host) functions(warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
-	isVGPU := func(address string) bool { return nvidia.IsFunction(h.dir, address) }
-	parents, devices := pci.Functions(h.dir, isVGPU, warn)
-	cards, vgpus := nvidia.Read(h.dir, warn)
+	bound := pci.List(h.dir, warn)
+	var ofNVIDIA []pci.Bound
+	bound = slices.DeleteFunc(bound, func(b pci.Bound) bool {
+		is := nvidia.IsFunction(h.dir, b)
+		if is {
+			ofNVIDIA = append(ofNVIDIA, b)
+		}
+		return is
+	})
+	parents, devices := pci.Functions(h.dir, bound, warn)
+	cards, vgpus := nvidia.Read(h.dir, ofNVIDIA, warn)
 	return append(parents, cards...), append(devices, vgpus...)
 }
 

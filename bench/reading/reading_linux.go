@@ -35,10 +35,7 @@ func Kindred(root string, what What) (int, error) {
 		return 0, err
 	}
 	defer h.Close()
-	inv, err := h.List(what == Types, what == Devices)
-	if err != nil {
-		return 0, err
-	}
+	inv := h.List(what == Types, what == Devices)
 	n := len(inv.Devices)
 	for i := range inv.Parents {
 		n += len(inv.Parents[i].Types)
@@ -46,37 +43,53 @@ func Kindred(root string, what What) (int, error) {
 	return n, nil
 }
 
-// Bare is the loop: the files that a listing cannot do without, each opened,
-// read and closed, by absolute path, into one buffer. Links are read, which is
-// one system call. Nothing is listed, kept, checked or sorted.
+// Bare is the loop: the files, links and directories that Kindred's listing
+// reads, each opened, read and closed, by absolute path, into one buffer. A
+// link is read by one system call. Nothing is kept, checked or sorted.
 type Bare struct {
-	files, links []string
+	files, links, dirs []string
 }
 
-// Prepare finds the files below root: of each type its name, API and room; of
-// each device its link on the bus and the link to its type.
+// Prepare finds below root what a listing reads. Of types: each one's name and
+// room, and each parent's API, links and list of types. Of devices: each one's
+// link on the bus and link to its type, and each parent's links. Of both: the
+// links of all PCI functions to their drivers, among which may be more.
 func Prepare(root string, what What) (*Bare, error) {
-	patterns := []string{"sys/bus/mdev/devices/*", "sys/devices/pci*/*/*/mdev_type"}
+	const parent = "sys/devices/pci*/*/"
+	links := []string{"sys/bus/pci/devices/*/driver", parent + "driver", parent + "subsystem"}
+	dirs := []string{"sys/bus/pci/devices"}
+	var files []string
 	if what == Types {
-		const dir = "sys/devices/pci*/*/mdev_supported_types/*/"
-		patterns = []string{dir + "name", dir + "device_api", dir + "available_instances"}
+		links = append(links, "sys/class/mdev_bus/*")
+		dirs = append(dirs, "sys/class/mdev_bus", parent+"mdev_supported_types")
+		files = []string{parent + "mdev_supported_types/*/name", parent + "mdev_supported_types/*/available_instances", parent + "mdev_supported_types/nvidia-600/device_api"}
+	} else {
+		links = append(links, "sys/bus/mdev/devices/*", parent+"*/mdev_type")
+		dirs = append(dirs, "sys/bus/mdev/devices")
 	}
-	var found []string
-	for _, pattern := range patterns {
-		list, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			return nil, fmt.Errorf("find the files of %v below %s: %w", what, root, err)
+	find := func(patterns []string) (found []string, err error) {
+		for _, pattern := range patterns {
+			list, err := filepath.Glob(filepath.Join(root, pattern))
+			if err != nil {
+				return nil, fmt.Errorf("find the files of %v below %s: %w", what, root, err)
+			}
+			found = append(found, list...)
 		}
-		found = append(found, list...)
+		slices.Sort(found)
+		return found, nil
 	}
-	if len(found) == 0 {
+	var b Bare
+	var errs [3]error
+	b.files, errs[0] = find(files)
+	b.links, errs[1] = find(links)
+	b.dirs, errs[2] = find(dirs)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	if len(b.links) <= 3 {
 		return nil, fmt.Errorf("there are no %v below %s: it is no synthetic tree", what, root)
 	}
-	slices.Sort(found)
-	if what == Types {
-		return &Bare{files: found}, nil
-	}
-	return &Bare{links: found}, nil
+	return &b, nil
 }
 
 // Run runs the loop, on as many threads as Go uses at once.
@@ -87,15 +100,15 @@ func (b *Bare) Run() error {
 	for w := range workers {
 		wg.Go(func() {
 			part := func(list []string) []string { return list[len(list)*w/workers : len(list)*(w+1)/workers] }
-			errs[w] = loop(part(b.files), part(b.links))
+			errs[w] = loop(part(b.files), part(b.links), part(b.dirs))
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func loop(files, links []string) error {
-	buf := make([]byte, 4096)
+func loop(files, links, dirs []string) error {
+	buf := make([]byte, 16<<10)
 	for _, name := range files {
 		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -103,6 +116,20 @@ func loop(files, links []string) error {
 		}
 		if _, err := unix.Read(fd, buf); err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if err := unix.Close(fd); err != nil {
+			return fmt.Errorf("close %s: %w", name, err)
+		}
+	}
+	for _, name := range dirs {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", name, err)
+		}
+		for n := 1; n > 0; {
+			if n, err = unix.Getdents(fd, buf); err != nil {
+				return fmt.Errorf("list %s: %w", name, err)
+			}
 		}
 		if err := unix.Close(fd); err != nil {
 			return fmt.Errorf("close %s: %w", name, err)

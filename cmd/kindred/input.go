@@ -173,10 +173,7 @@ func completeDevice(files *[]string) cobra.CompletionFunc {
 			var h *host.Host
 			if h, err = host.Open("/"); err == nil {
 				defer h.Close()
-				var inv *inventory.Inventory
-				if inv, err = h.List(false, true); err == nil {
-					inventories = append(inventories, inv)
-				}
+				inventories = append(inventories, h.List(false, true))
 			}
 		}
 		if err != nil {

@@ -89,10 +89,7 @@ func (o *listOptions) read(cmd *cobra.Command, types bool) ([]*inventory.Invento
 		return nil, err
 	}
 	defer h.Close()
-	inv, err := h.List(types, !types)
-	if err != nil {
-		return nil, err
-	}
+	inv := h.List(types, !types)
 	warn(cmd, inv)
 	return []*inventory.Inventory{inv}, nil
 }

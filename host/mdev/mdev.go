@@ -58,16 +58,30 @@ func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent
 		warn(classDir, err)
 		return nil, false
 	}
+	oneAPI := detail == Brief && apiOfParent(d)
 	parents := make([]*inventory.Parent, len(entries))
 	each(len(entries), func(i int) {
-		parents[i] = readParent(d, entries[i].Name, detail, warn)
+		parents[i] = readParent(d, entries[i].Name, detail, oneAPI, warn)
 	})
 	return keep(parents), true
 }
 
+// apiOfParent reports whether the kernel prints one device API for all types of
+// a parent: since Linux 6.1, device_api_show() in mdev_sysfs.c prints that of
+// the parent's mdev driver, so that a listing needs to read it only once.
+func apiOfParent(d tree.Dir) bool {
+	release, err := tree.FileText(d, "proc/sys/kernel/osrelease")
+	if err != nil {
+		return false
+	}
+	var major, minor int
+	_, err = fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 1)
+}
+
 // readParent reads one parent. One that cannot be reached is listed with its
 // types unread: they may be what somebody looks for.
-func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *inventory.Parent {
+func readParent(d tree.Dir, name string, detail Detail, oneAPI bool, warn tree.Warn) *inventory.Parent {
 	link := path.Join(classDir, name)
 	dir, err := tree.Target(d, link)
 	if err != nil {
@@ -103,7 +117,16 @@ func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *invento
 		p.TypesUnread = true
 		return p
 	}
+	types, err := sub.Sub(typesDir)
+	if err != nil {
+		within(typesDir, err)
+		p.TypesUnread = true
+		return p
+	}
+	defer types.Close()
+	below := func(file string, err error) { within(path.Join(typesDir, file), err) }
 	p.Types = make([]inventory.Type, 0, len(entries))
+	var api inventory.Value // known for the whole parent
 	for _, e := range entries {
 		typeName, err := splitType(e.Name, p.Driver.Text(), subsystem.Text())
 		if err != nil {
@@ -112,7 +135,11 @@ func readParent(d tree.Dir, name string, detail Detail, warn tree.Warn) *invento
 		if typeName.Namespace != "" && typeName.Namespace != p.Namespace {
 			p.Namespace = typeName.Namespace // the parent registered before its driver changed
 		}
-		p.Types = append(p.Types, readType(sub, e.Name, typeName, detail, within))
+		t := readType(types, e.Name, typeName, api, detail, below)
+		if oneAPI {
+			api = t.DeviceAPI
+		}
+		p.Types = append(p.Types, t)
 	}
 	return p
 }
@@ -129,16 +156,19 @@ func splitType(dir string, driver, subsystem string) (inventory.TypeName, error)
 	return inventory.TypeName{Name: dir}, fmt.Errorf("the namespace is unknown: the name starts neither with the driver %q nor with the bus or class %q", driver, subsystem)
 }
 
-func readType(sub tree.Dir, dirName string, name inventory.TypeName, detail Detail, warn tree.Warn) inventory.Type {
-	dir := typesDir + "/" + dirName
+// readType reads one type. An api that is present need not be read again.
+func readType(types tree.Dir, dir string, name inventory.TypeName, api inventory.Value, detail Detail, warn tree.Warn) inventory.Type {
 	t := inventory.Type{
 		TypeName:  name,
-		Label:     required(sub, dir+"/name", warn),
-		DeviceAPI: required(sub, dir+"/device_api", warn),
+		Label:     required(types, dir+"/name", warn),
+		DeviceAPI: api,
 		Creatable: inventory.Unknown,
 		ListedBy:  inventory.ListedByKernel,
 	}
-	if text, ok := required(sub, dir+"/available_instances", warn).Get(); ok {
+	if api.State() != inventory.Present {
+		t.DeviceAPI = required(types, dir+"/device_api", warn)
+	}
+	if text, ok := required(types, dir+"/available_instances", warn).Get(); ok {
 		if n, err := strconv.ParseUint(text, 10, 32); err != nil {
 			warn(dir+"/available_instances", fmt.Errorf("%q is not a count", text))
 		} else {
@@ -151,8 +181,8 @@ func readType(sub tree.Dir, dirName string, name inventory.TypeName, detail Deta
 		}
 	}
 	if detail == Full {
-		t.Description = tree.ReadValue(sub, dir+"/description", warn)
-		t.Attributes = tree.Attributes(sub, dir, standardType, warn)
+		t.Description = tree.ReadValue(types, dir+"/description", warn)
+		t.Attributes = tree.Attributes(types, dir, standardType, warn)
 	}
 	return t
 }

@@ -27,36 +27,33 @@ import (
 // namespace is the driver's name, as in the mdev era (nvidia-63).
 const namespace = "nvidia"
 
-// IsFunction reports whether the PCI function is one that takes a vGPU type.
-func IsFunction(d tree.Dir, address string) bool {
-	_, err := d.Mode(path.Join(pci.Devices, address, "nvidia", "current_vgpu_type"))
+// IsFunction reports whether the bound PCI function is one that takes a vGPU
+// type. It stays with NVIDIA's driver, whatever type it has.
+func IsFunction(d tree.Dir, b pci.Bound) bool {
+	if b.Driver != namespace {
+		return false
+	}
+	_, err := d.Mode(path.Join(pci.Devices, b.Address, "nvidia", "current_vgpu_type"))
 	return err == nil
 }
 
-// Read lists the cards with such functions as parents and the functions that
-// have a type as devices. Cards whose list is empty are completed from
+// Read lists the cards of the functions, which IsFunction tells, as parents and
+// the functions that have a type as devices. Cards whose list is empty are completed from
 // vgpuConfig.xml.
-func Read(d tree.Dir, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
-	entries, err := d.ReadDir(pci.Devices)
-	if err != nil {
-		return nil, nil // told by the reader of PCI functions
-	}
+func Read(d tree.Dir, functions []pci.Bound, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
 	var parents []inventory.Parent
 	var devices []inventory.Device
 	byName := make(map[string]int)
-	for _, e := range entries {
-		if !IsFunction(d, e.Name) {
-			continue
-		}
-		dir, err := tree.Target(d, path.Join(pci.Devices, e.Name))
+	for _, b := range functions {
+		dir, err := tree.Target(d, path.Join(pci.Devices, b.Address))
 		if err != nil {
-			warn(path.Join(pci.Devices, e.Name), err)
+			warn(path.Join(pci.Devices, b.Address), err)
 			continue
 		}
 		vf := pci.Read(d, dir, warn)
 		card, isVF := vf.PF.Get()
 		if !isVF {
-			card = e.Name
+			card = b.Address
 		}
 		i, known := byName[card]
 		if !known {

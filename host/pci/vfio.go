@@ -12,38 +12,48 @@ import (
 	"kindred/inventory"
 )
 
-// Functions lists the functions bound to a VFIO driver as devices, and their
-// physical functions as parents. Functions that skip reports are left to
-// another reader. Types have no room yet: that needs to be known in use.
-func Functions(d tree.Dir, skip func(address string) bool, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
+// Bound is a function that is bound to a driver.
+type Bound struct{ Address, Driver string }
+
+// List lists the functions that are bound to a driver, by address.
+func List(d tree.Dir, warn tree.Warn) []Bound {
 	entries, err := d.ReadDir(Devices)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) { // a machine without PCI
 			warn(Devices, err)
 		}
-		return nil, nil
+		return nil
 	}
+	var list []Bound
+	for _, e := range entries {
+		if driver, ok := tree.LinkBase(d, Devices+"/"+e.Name+"/driver", warn).Get(); ok {
+			list = append(list, Bound{e.Name, driver})
+		}
+	}
+	return list
+}
+
+// Functions reads those of the bound functions whose driver is one of VFIO as
+// devices, and their physical functions as parents. Types have no room yet:
+// that needs to be known in use.
+func Functions(d tree.Dir, bound []Bound, warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
 	var parents []inventory.Parent
 	var devices []inventory.Device
 	byName := make(map[string]int)
-	for _, e := range entries {
-		link := path.Join(Devices, e.Name)
-		driver := tree.LinkBase(d, path.Join(link, "driver"), warn)
-		name, bound := driver.Get()
-		if !bound {
+	nodes, complete := vfioNodes(d, warn)
+	for _, b := range bound {
+		node, isVFIO := nodes[b.Address]
+		if !isVFIO && (complete || !vfioDriver(b.Driver)) {
 			continue
 		}
-		node, isVFIO := vfioNode(d, link, name, warn)
-		if !isVFIO || skip(e.Name) {
-			continue
-		}
+		link := path.Join(Devices, b.Address)
 		dir, err := tree.Target(d, link)
 		if err != nil {
 			warn(link, err)
 			continue
 		}
 		dev := inventory.Device{
-			ID: e.Name, Kind: inventory.Function, Parent: e.Name, Driver: driver,
+			ID: b.Address, Kind: inventory.Function, Parent: b.Address, Driver: inventory.Of(b.Driver),
 			PCI: Read(d, dir, warn), Node: node, InUse: inventory.Unknown,
 			Group:      tree.LinkBase(d, path.Join(dir, "iommu_group"), warn),
 			Attributes: inventory.Attributes{Complete: true}, // VFIO drivers publish none on the function
@@ -51,7 +61,7 @@ func Functions(d tree.Dir, skip func(address string) bool, warn tree.Warn) ([]in
 		if pf, isVF := dev.PCI.PF.Get(); isVF {
 			dev.Kind, dev.Parent = inventory.VF, pf
 		}
-		dev.Type = inventory.TypeName{Namespace: name, Name: typeName(dev.PCI)}
+		dev.Type = inventory.TypeName{Namespace: b.Driver, Name: typeName(dev.PCI)}
 		i, known := byName[dev.Parent]
 		if !known {
 			i = len(parents)
@@ -66,19 +76,34 @@ func Functions(d tree.Dir, skip func(address string) bool, warn tree.Warn) ([]in
 	return parents, devices
 }
 
-// vfioNode returns the vfio-dev name of a function bound to a VFIO driver
-// (drivers/vfio/vfio_main.c registers it since 6.1). On older kernels the name
-// of the driver has to do.
-func vfioNode(d tree.Dir, dir, driver string, warn tree.Warn) (inventory.Value, bool) {
-	entries, err := d.ReadDir(path.Join(dir, "vfio-dev"))
-	switch {
-	case err == nil && len(entries) > 0:
-		return inventory.Of(entries[0].Name), true
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		warn(path.Join(dir, "vfio-dev"), err)
+// vfioNodes are the vfio-dev names of the PCI functions that VFIO drivers
+// registered, by address, and whether those are all: drivers/vfio/vfio_main.c
+// has the class since Linux 6.1. On older kernels drivers go by their names.
+func vfioNodes(d tree.Dir, warn tree.Warn) (nodes map[string]inventory.Value, complete bool) {
+	const class = "sys/class/vfio-dev"
+	entries, err := d.ReadDir(class)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			warn(class, err)
+		}
+		return nil, false
 	}
-	name := strings.ReplaceAll(driver, "-", "_")
-	return inventory.Value{}, name == "vfio_pci" || strings.HasSuffix(name, "_vfio_pci")
+	nodes = make(map[string]inventory.Value, len(entries))
+	for _, e := range entries {
+		dir, err := tree.Target(d, class+"/"+e.Name) // <function>/vfio-dev/<node>
+		if err != nil {
+			warn(class+"/"+e.Name, err)
+			continue
+		}
+		nodes[path.Base(path.Dir(path.Dir(dir)))] = inventory.Of(e.Name)
+	}
+	return nodes, true
+}
+
+// vfioDriver tells VFIO's drivers by their names.
+func vfioDriver(name string) bool {
+	name = strings.ReplaceAll(name, "-", "_")
+	return name == "vfio_pci" || strings.HasSuffix(name, "_vfio_pci")
 }
 
 // typeName is <vendor>:<device> in hexadecimal without 0x. It is empty when

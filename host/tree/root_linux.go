@@ -45,6 +45,9 @@ func Open(dir string) (Dir, error) {
 }
 
 func (r *root) open(name string, flags int) (int, error) {
+	if r.live { // nothing is outside: openat(2) does, and takes less time
+		return retry(func() (int, error) { return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0) })
+	}
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: r.resolve}
 	return retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 }
@@ -54,16 +57,7 @@ func (r *root) Sub(name string) (Dir, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &root{fd: fd, resolve: r.below(), live: r.live}, nil
-}
-
-// below is how names in a directory opened with Sub are resolved. On a live
-// host there is nothing to guard, and the kernel's check takes 4% of an open.
-func (r *root) below() uint64 {
-	if r.live {
-		return 0
-	}
-	return unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
+	return &root{fd: fd, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live}, nil
 }
 
 func (r *root) Close() error { return unix.Close(r.fd) }
