@@ -5,12 +5,14 @@
 package lab
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"kindred/lab/internal/config"
@@ -110,6 +112,11 @@ func (h Host) modules(t tree, a *Artefacts, libModules string) ([]config.Module,
 	dep, err := parseModulesDep(string(text))
 	if err != nil {
 		return nil, err
+	}
+	if slices.ContainsFunc(h.Modules, func(m string) bool { return strings.HasPrefix(m, DriverPrefix) }) {
+		if err := a.addDriver(t, libModules, bytes.NewBuffer(text), dep); err != nil {
+			return nil, err
+		}
 	}
 	names, params := append([]string(nil), always...), map[string]string{}
 	if h.Network != nil {

@@ -25,6 +25,7 @@ type Artefacts struct {
 	PackageVersion string `json:"packageVersion"` // of the Debian packages the kernel is from
 	Recipe         string `json:"recipe"`         // hash of how it was built
 	Init           string `json:"-"`              // the guest's first process
+	Driver         string `json:"-"`              // the directory of our own driver's modules
 }
 
 const manifest = "manifest.json" // written last: an entry without it is not complete
@@ -90,6 +91,9 @@ func Prepare(ctx context.Context, cacheDir string, logf func(format string, args
 	if err := ensurePackages(ctx, bootPackages(), logf); err != nil {
 		return nil, fmt.Errorf("lab: preparing to boot: %w", err)
 	}
+	if a, err = withDriver(ctx, cacheDir, a, logf); err != nil {
+		return nil, err
+	}
 	return withInit(ctx, cacheDir, a)
 }
 
@@ -128,8 +132,10 @@ func choose(ctx context.Context, cacheDir string, logf func(string, ...any)) (*A
 	return a, nil
 }
 
-func entryName(k kernel) string {
-	return "kernel-" + strings.NewReplacer("/", "_", ":", "_").Replace(k.version) + "-" + recipe()
+func entryName(k kernel) string { return entryFor("kernel", k, recipe()) }
+
+func entryFor(what string, k kernel, recipe string) string {
+	return what + "-" + strings.NewReplacer("/", "_", ":", "_").Replace(k.version) + "-" + recipe
 }
 
 func loadEntry(dir string) (*Artefacts, error) {
