@@ -164,6 +164,9 @@ const (
 	OfHost        Place = "host" // kernel.release, kernel.arch, os, os.id, os.version_id, qemu, libvirt
 )
 
+// Covers reports whether the rule is about types of that name.
+func (r *Rule) Covers(name string) bool { return r.covers(name) }
+
 // covers reports whether the rule is about the type of that name.
 func (r *Rule) covers(name string) bool { return matchGlob(r.Types, name) }
 

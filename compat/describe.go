@@ -8,6 +8,11 @@ import (
 	"kindred/inventory"
 )
 
+// Described is what a rule of a description would compare.
+func Described(description inventory.Value, name string) inventory.Value {
+	return described(description, name)
+}
+
 // described finds one value in a type's description. Drivers write "name:
 // value" on lines of their own (i915) or "name=value" between commas (NVIDIA);
 // prose has neither and says nothing.

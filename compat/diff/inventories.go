@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diff
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"kindred/compat"
+	"kindred/inventory"
+)
+
+// Inventories compares hosts before and after a driver upgrade. Hosts are
+// matched by name; one that is on one side only is compared with nothing.
+func Inventories(known *compat.Catalogs, before, after []*inventory.Inventory) []Change {
+	d := &hosts{known: known, engine: compat.NewEngine(known, nil)}
+	var then, now []*inventory.Inventory
+	for _, old := range before {
+		if fresh := named(after, old.Host.Name); fresh != nil {
+			then, now = append(then, old), append(now, fresh)
+			d.host(old, fresh)
+		}
+	}
+	d.became(then, now)
+	d.devices(then, now)
+	return d.sorted()
+}
+
+func named(all []*inventory.Inventory, name string) *inventory.Inventory {
+	for _, inv := range all {
+		if inv.Host.Name == name {
+			return inv
+		}
+	}
+	return nil
+}
+
+type hosts struct {
+	list
+	known  *compat.Catalogs
+	engine *compat.Engine
+}
+
+const keepOld = "offer the type as it was, and the new interface under a new name beside it"
+
+// host compares what the parents of one host offer.
+func (d *hosts) host(old, now *inventory.Inventory) {
+	for i := range old.Parents {
+		p := &old.Parents[i]
+		q := now.Parent(p.Name)
+		where := old.Host.Name + ", " + p.Name
+		if q == nil {
+			d.add(ParentRemoved, where, p.Name, "", "%d types went with it", len(p.Types))
+			continue
+		}
+		for k := range p.Types {
+			t := &p.Types[k]
+			if u := d.find(q, t); u != nil {
+				d.compare(where, p, t, u)
+			} else if !q.TypesUnread {
+				d.add(TypeRemoved, where, t.Full(), "offer it beside the new types: devices of it can go nowhere else", "it was offered and is not any more")
+			}
+		}
+		for k := range q.Types {
+			if u := &q.Types[k]; d.find(p, u) == nil {
+				d.add(TypeAdded, where, u.Full(), "", "it was not offered before")
+			}
+		}
+	}
+}
+
+// find is the parent's type that is the same by the namespace's identity.
+func (d *hosts) find(p *inventory.Parent, t *inventory.Type) *inventory.Type {
+	c := d.known.For(t.Namespace)
+	if c == nil || c.Identity != compat.ByLabel {
+		return p.Type(t.TypeName)
+	}
+	for i := range p.Types {
+		if u := &p.Types[i]; u.Namespace == t.Namespace && u.Label == t.Label {
+			return u
+		}
+	}
+	return nil
+}
+
+// compare judges whether a type is still the interface it was.
+func (d *hosts) compare(where string, p *inventory.Parent, t, u *inventory.Type) {
+	if t.DeviceAPI != u.DeviceAPI && t.DeviceAPI.State() == inventory.Present && u.DeviceAPI.State() == inventory.Present {
+		d.add(TypeChanged, where, t.Full(), keepOld, "its API was %s and is %s", t.DeviceAPI, u.DeviceAPI)
+	}
+	major := d.majorBump(t, u)
+	for _, name := range attributeNames(t, u) {
+		was, is := t.Attributes.Get(name), u.Attributes.Get(name)
+		if was == is || is.State() == inventory.NotObserved || was.State() == inventory.NotObserved {
+			continue
+		}
+		r := ruleFor(d.known.For(t.Namespace), name, t.Name)
+		if r == nil {
+			if judgedOtherwise(d.known.For(t.Namespace), name) {
+				continue
+			}
+			r = &compat.Rule{Attribute: name, Kind: compat.Equal, Absent: compat.Absence{Off: true}}
+		}
+		code, outcome := r.Judge(was, is, inventory.Value{})
+		switch {
+		case outcome == compat.Compatible:
+		case code == compat.AttributeLacks:
+			if major == "" {
+				d.add(FeatureRemoved, where, t.Full(), "a new major version with it, and the old type offered beside; or keep the feature", "%s was %s and is %s, and no version changed its major", name, was, is)
+			}
+		case code == compat.VersionMajor:
+			d.add(TypeChanged, where, t.Full(), keepOld, "%s was %s and is %s: devices of the old major have no target here", name, was, is)
+		default:
+			d.add(TypeChanged, where, t.Full(), keepOld, "%s was %s and is %s (%s)", name, was, is, code)
+		}
+	}
+	if t.Description != u.Description && t.Description.State() == inventory.Present && u.Description.State() == inventory.Present {
+		for _, r := range descriptionRules(d.known.For(t.Namespace)) {
+			was, is := compat.Described(t.Description, r.Attribute), compat.Described(u.Description, r.Attribute)
+			if _, outcome := r.Judge(was, is, inventory.Value{}); outcome == compat.Incompatible {
+				d.add(TypeChanged, where, t.Full(), keepOld, "its description's %s was %s and is %s", r.Attribute, was, is)
+			}
+		}
+	}
+}
+
+// majorBump is the version attribute whose major changed.
+func (d *hosts) majorBump(t, u *inventory.Type) string {
+	c := d.known.For(t.Namespace)
+	for _, name := range attributeNames(t, u) {
+		if r := ruleFor(c, name, t.Name); r == nil && strings.Contains(name, "version") || r != nil && r.Kind == compat.SemVer {
+			semver := compat.Rule{Kind: compat.SemVer}
+			if code, _ := semver.Judge(t.Attributes.Get(name), u.Attributes.Get(name), inventory.Value{}); code == compat.VersionMajor {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+func attributeNames(t, u *inventory.Type) []string {
+	var names []string
+	for name := range t.Attributes.Values {
+		names = append(names, name)
+	}
+	for name := range u.Attributes.Values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func ruleFor(c *compat.Catalog, attribute, typ string) *compat.Rule {
+	if c == nil {
+		return nil
+	}
+	for i := range c.Rules {
+		if r := &c.Rules[i]; r.Of == compat.OfType && r.Attribute == attribute && r.Covers(typ) && r.Kind != compat.Range && r.Against == "" {
+			return r
+		}
+	}
+	return nil
+}
+
+// judgedOtherwise is true for an attribute that is the other end of a rule.
+func judgedOtherwise(c *compat.Catalog, name string) bool {
+	return c != nil && slices.ContainsFunc(c.Rules, func(r compat.Rule) bool { return slices.Contains([]string{r.Attribute, r.Against, r.Min, r.Max}, name) })
+}
+
+func descriptionRules(c *compat.Catalog) (rules []*compat.Rule) {
+	for i := 0; c != nil && i < len(c.Rules); i++ {
+		if c.Rules[i].Of == compat.OfDescription {
+			rules = append(rules, &c.Rules[i])
+		}
+	}
+	return rules
+}
+
+// became looks for pairs of types on different parents that the engine refused
+// before and takes now, or that were told apart before and are alike now.
+func (d *hosts) became(then, now []*inventory.Inventory) {
+	type place struct{ host, parent string }
+	type both struct {
+		place
+		then, now *compat.Offer
+	}
+	var all []both
+	for i := range then {
+		fresh := d.engine.Offers(now[i])
+		for _, o := range d.engine.Offers(then[i]) {
+			k := slices.IndexFunc(fresh, func(n *compat.Offer) bool { return n.Parent() == o.Parent() && n.Type().TypeName == o.Type().TypeName })
+			if k >= 0 {
+				all = append(all, both{place{o.Host(), o.Parent()}, o, fresh[k]})
+			}
+		}
+	}
+	// Hosts come in few shapes: offers that say the same before and after are
+	// looked at once.
+	seen := make(map[string]bool)
+	all = slices.DeleteFunc(all, func(b both) bool {
+		key := shapeOf(b.then.Type()) + shapeOf(b.now.Type()) + b.then.Build().ID + b.now.Build().ID
+		known := seen[key]
+		seen[key] = true
+		return known
+	})
+	for _, a := range all {
+		for _, b := range all {
+			if a == b {
+				continue
+			}
+			where := fmt.Sprintf("%s, %s", b.host, b.parent)
+			was := d.engine.Outcome(d.engine.Instance(a.then), b.then)
+			is := d.engine.Outcome(d.engine.Instance(a.now), b.now)
+			sameName := a.then.Type().TypeName == b.then.Type().TypeName
+			alikeNow := !sameName && !alike(a.then.Type(), b.then.Type()) && alike(a.now.Type(), b.now.Type())
+			switch {
+			case was == compat.Incompatible && is == compat.Compatible:
+				d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer the older interface under its own name from the start: then nothing changes later", "%s of %s could not go there, and now can", a.now.Type().Full(), a.host+", "+a.parent)
+			case alikeNow && a.now.Type().Full() < b.now.Type().Full():
+				d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer "+a.now.Type().Full()+" there instead: one interface has one name", "it and %s had different attributes, and now have the same", a.now.Type().Full())
+			}
+		}
+	}
+}
+
+func shapeOf(t *inventory.Type) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q%q%q%q", t.Full(), t.Label, t.DeviceAPI, t.Description)
+	for _, name := range attributeNames(t, t) {
+		fmt.Fprintf(&b, "%q=%q", name, t.Attributes.Get(name))
+	}
+	return b.String()
+}
+
+// alike reports whether two types have an equal API and equal attributes, of
+// which there is one at least.
+func alike(t, u *inventory.Type) bool {
+	if t.DeviceAPI != u.DeviceAPI || !t.Attributes.Complete || !u.Attributes.Complete || len(t.Attributes.Values) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(attributeNames(t, u), func(name string) bool { return t.Attributes.Get(name) != u.Attributes.Get(name) })
+}
+
+// devices looks for running devices that could go to a host and cannot any
+// more.
+func (d *hosts) devices(then, now []*inventory.Inventory) {
+	offersThen, offersNow := make([][]*compat.Offer, len(then)), make([][]*compat.Offer, len(now))
+	for i := range then {
+		offersThen[i], offersNow[i] = d.engine.Offers(then[i]), d.engine.Offers(now[i])
+	}
+	for _, inv := range then {
+		for k := range inv.Devices {
+			s := d.engine.Source(inv, &inv.Devices[k])
+			where := inv.Host.Name + ", " + inv.Devices[k].Parent
+			for i := range then {
+				was, _ := d.best(s, offersThen[i])
+				is, o := d.best(s, offersNow[i])
+				host := then[i].Host.Name
+				switch {
+				case was < compat.Incompatible && is == compat.Incompatible:
+					reason := "nothing there offers its type"
+					if o != nil {
+						v := d.engine.Check(s, o)
+						f := v.Worst()
+						reason = string(f.Code) + ": " + f.Text()
+					}
+					d.add(DeviceHurt, where, s.ID, "move it before the upgrade, or offer its type as it was", "to %s it was %s and is incompatible (%s)", host, was, reason)
+				case was == compat.Compatible && is == compat.Unknown:
+					v := d.engine.Check(s, o)
+					f := v.Worst()
+					d.add(DeviceUnproven, where, s.ID, f.Code.Remedy(), "to %s it was compatible and is unknown (%s: %s)", host, f.Code, f.Text())
+				}
+			}
+		}
+	}
+}
+
+// best is the best outcome among offers, and the offer of the device's type
+// that has it; nil when none is of its type.
+func (d *hosts) best(s *compat.Source, offers []*compat.Offer) (compat.Outcome, *compat.Offer) {
+	best, at := compat.Incompatible, (*compat.Offer)(nil)
+	for _, o := range offers {
+		outcome := d.engine.Outcome(s, o)
+		if outcome < best || at == nil && o.Type().TypeName == s.Type() {
+			best, at = outcome, o
+		}
+	}
+	return best, at
+}
