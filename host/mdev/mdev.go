@@ -98,8 +98,11 @@ func readParent(d tree.Dir, name string, detail Detail, oneAPI bool, warn tree.W
 
 	p := &inventory.Parent{Name: name, Path: dir, Kind: inventory.MdevParent}
 	p.Driver = tree.LinkBase(sub, "driver", within)
-	subsystem := tree.LinkBase(sub, "subsystem", within)
 	p.Namespace = p.Driver.Text()
+	var subsystem inventory.Value // bus or class; a listing needs it only without a driver
+	if detail == Full || p.Namespace == "" {
+		subsystem = tree.LinkBase(sub, "subsystem", within)
+	}
 	if p.Namespace == "" {
 		p.Namespace = subsystem.Text()
 	}
@@ -111,12 +114,6 @@ func readParent(d tree.Dir, name string, detail Detail, oneAPI bool, warn tree.W
 		}
 		p.Attributes = parentAttributes(sub, p.Driver.Text(), within)
 	}
-	entries, err := sub.ReadDir(typesDir)
-	if err != nil {
-		within(typesDir, err)
-		p.TypesUnread = true
-		return p
-	}
 	types, err := sub.Sub(typesDir)
 	if err != nil {
 		within(typesDir, err)
@@ -124,11 +121,21 @@ func readParent(d tree.Dir, name string, detail Detail, oneAPI bool, warn tree.W
 		return p
 	}
 	defer types.Close()
+	entries, err := types.ReadDir(".")
+	if err != nil {
+		within(typesDir, err)
+		p.TypesUnread = true
+		return p
+	}
 	below := func(file string, err error) { within(path.Join(typesDir, file), err) }
 	p.Types = make([]inventory.Type, 0, len(entries))
 	var api inventory.Value // known for the whole parent
 	for _, e := range entries {
 		typeName, err := splitType(e.Name, p.Driver.Text(), subsystem.Text())
+		if err != nil && subsystem.State() == inventory.NotObserved {
+			subsystem = tree.LinkBase(sub, "subsystem", within)
+			typeName, err = splitType(e.Name, p.Driver.Text(), subsystem.Text())
+		}
 		if err != nil {
 			within(path.Join(typesDir, e.Name), err)
 		}

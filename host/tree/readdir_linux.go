@@ -22,11 +22,20 @@ func (r *root) ReadDir(name string) ([]Entry, error) {
 	fail := func(err error) ([]Entry, error) {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
 	}
-	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return fail(err)
+	fd := r.fd
+	if name != "." || !r.sub {
+		var err error
+		if fd, err = r.open(name, unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
+			return fail(err)
+		}
+		defer unix.Close(fd)
+	} else if r.listed {
+		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+			return fail(err)
+		}
+	} else {
+		r.listed = true
 	}
-	defer unix.Close(fd)
 	pooled := blocks.Get().(*[]byte)
 	defer blocks.Put(pooled)
 	var entries []Entry

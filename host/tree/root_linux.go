@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,8 @@ import (
 // root is a Dir on real files, held by a descriptor.
 type root struct {
 	fd      int
+	sub     bool   // opened by Sub, and can be listed itself
+	listed  bool   // was listed: the next listing has to start again
 	resolve uint64 // openat2's RESOLVE_ flags
 	// live is true for "/": nothing is outside, so links need no guard and
 	// readlinkat(2) can take a whole path.
@@ -46,18 +49,33 @@ func Open(dir string) (Dir, error) {
 
 func (r *root) open(name string, flags int) (int, error) {
 	if r.live { // nothing is outside: openat(2) does, and takes less time
-		return retry(func() (int, error) { return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0) })
+		return retry(func() (int, error) { return r.openat(name, flags) })
 	}
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: r.resolve}
 	return retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 }
 
 func (r *root) Sub(name string) (Dir, error) {
-	fd, err := r.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &root{fd: fd, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live}, nil
+	return &root{fd: fd, sub: true, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live}, nil
+}
+
+// openat is openat(2) without the garbage that a Go string's copy for the
+// kernel becomes: a listing opens thousands of short names.
+func (r *root) openat(name string, flags int) (int, error) {
+	var buf [256]byte
+	if len(name) >= len(buf) || strings.IndexByte(name, 0) >= 0 {
+		return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0)
+	}
+	copy(buf[:], name)
+	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
 }
 
 func (r *root) Close() error { return unix.Close(r.fd) }

@@ -55,7 +55,8 @@ type Dir interface {
 	// Mode returns the mode of what name leads to, links followed.
 	Mode(name string) (fs.FileMode, error)
 	// Sub opens a directory below for many reads. Names in it must lead
-	// neither out of it nor through symbolic links.
+	// neither out of it nor through symbolic links. Its own listing,
+	// ReadDir("."), is for one goroutine at a time.
 	Sub(name string) (Dir, error)
 	// Close ends a Dir. The ones opened from it with Sub live on.
 	Close() error
