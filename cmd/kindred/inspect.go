@@ -3,9 +3,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +68,12 @@ func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 		return err
 	}
 	defer h.Close()
-	inv, err := h.Inventory(cmd.Context(), host.Options{Probe: opts.probe, Modules: catalogs.Modules()})
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	inv, err := h.Inventory(ctx, host.Options{Probe: opts.probe, Modules: catalogs.Modules()})
+	if errors.Is(err, context.Canceled) {
+		return &exitError{exitInterrupt, err}
+	}
 	if err != nil {
 		return err
 	}

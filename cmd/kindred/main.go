@@ -11,19 +11,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
+// main leaves signals alone: they end the program, which holds its output back
+// until it is whole. Commands that wait for others stop at them in order.
 func main() {
 	collectLate()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // Exit codes, for scripts. docs/cli.md explains them.
@@ -69,8 +67,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case isExit:
 		code = exit.code
-	case err != nil && ctx.Err() != nil:
-		code = exitInterrupt
 	case err != nil:
 		code = exitFailed
 	}

@@ -59,7 +59,7 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 	fmt.Printf("\n## Whole processes\n\nTimes in ms over %d pairs of runs, taken in turn; output to /dev/null. The ratio is that of each pair.\n\n", pairs)
 	printTable([]string{"tree", "program", "rows", "median", "min", "max", "ratio, median", "ratio, min-max", "wanted"}, whole)
 	fmt.Printf("\n## Reading, in one process\n\nTimes in ms over %d pairs of runs, taken in turn. The bare loop opens, reads and closes the same files (reads the same links), and does nothing else.\n\n", pairs)
-	printTable([]string{"tree", "what", "cores", "Kindred, median", "bare loop, median", "ratio, median", "ratio, min-max", "wanted"}, within)
+	printTable([]string{"tree", "what", "cores", "Kindred, median", "bare loop, median", "ratio, median", "ratio, min-max", "wanted", "mdevctl's whole process takes"}, within)
 	machineAfter, ownAfter := busy()
 	others := (machineAfter - machineBefore) - (ownAfter - ownBefore)
 	fmt.Printf("\nMeanwhile other programs used %.0f%% of one core; above a few percent, measure again.\n",
@@ -77,16 +77,17 @@ func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs
 			err = uncoverErr
 		}
 	}()
+	var peer []float64 // mdevctl's medians, by question
 	for _, q := range questions {
-		rows, err := compare(ctx, spec, p, q, pairs)
+		rows, theirs, err := compare(ctx, spec, p, q, pairs)
 		if err != nil {
 			return nil, nil, err
 		}
-		whole = append(whole, rows...)
+		whole, peer = append(whole, rows...), append(peer, theirs)
 	}
-	for _, what := range []reading.What{reading.Types, reading.Devices} {
+	for i, what := range []reading.What{reading.Types, reading.Devices} {
 		for _, cores := range []int{1, runtime.NumCPU()} {
-			row, err := compareReading(ctx, spec, what, cores, pairs)
+			row, err := compareReading(ctx, spec, what, cores, pairs, peer[i])
 			if err != nil {
 				return nil, nil, err
 			}
@@ -97,14 +98,14 @@ func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs
 }
 
 // compare checks that both programs give the same answer, then times them.
-func compare(ctx context.Context, spec synth.Spec, p programs, q question, pairs int) ([]string, error) {
+func compare(ctx context.Context, spec synth.Spec, p programs, q question, pairs int) (rows []string, peer float64, err error) {
 	a, err := output(ctx, p.kindred, q.kindred)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	b, err := output(ctx, p.mdevctl, q.mdevctl)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	want := spec.Parents * spec.Types
 	if q.kindred[0] == "device" {
@@ -112,25 +113,25 @@ func compare(ctx context.Context, spec synth.Spec, p programs, q question, pairs
 	}
 	n, err := same(q.rows(a, b))
 	if err != nil {
-		return nil, fmt.Errorf("kindred %v and mdevctl %v differ: %w", q.kindred, q.mdevctl, err)
+		return nil, 0, fmt.Errorf("kindred %v and mdevctl %v differ: %w", q.kindred, q.mdevctl, err)
 	}
 	if n != want {
-		return nil, fmt.Errorf("kindred %v and mdevctl %v show %d rows, the tree has %d", q.kindred, q.mdevctl, n, want)
+		return nil, 0, fmt.Errorf("kindred %v and mdevctl %v show %d rows, the tree has %d", q.kindred, q.mdevctl, n, want)
 	}
 	ours, theirs, err := inTurn(ctx, pairs,
 		func() error { return exec.CommandContext(ctx, p.kindred, q.kindred...).Run() },
 		func() error { return exec.CommandContext(ctx, p.mdevctl, q.mdevctl...).Run() })
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	r := ratios(theirs, ours)
 	return []string{
 		fmt.Sprintf("| %v | kindred %s %s | %d | %s | %.2f | %.2f-%.2f | at least %g |", spec, q.kindred[0], q.kindred[1], n, times(ours), r.median, r.min, r.max, q.target),
 		fmt.Sprintf("| %v | mdevctl %s | %d | %s | | | |", spec, q.mdevctl[0], n, times(theirs)),
-	}, nil
+	}, summarize(theirs).median, nil
 }
 
-func compareReading(ctx context.Context, spec synth.Spec, what reading.What, cores, pairs int) (string, error) {
+func compareReading(ctx context.Context, spec synth.Spec, what reading.What, cores, pairs int, peer float64) (string, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
 	bare, err := reading.Prepare("/", what)
 	if err != nil {
@@ -143,8 +144,8 @@ func compareReading(ctx context.Context, spec synth.Spec, what reading.What, cor
 		return "", err
 	}
 	r := ratios(ours, theirs)
-	return fmt.Sprintf("| %v | %v | %d | %.2f | %.2f | %.2f | %.2f-%.2f | at most %g |",
-		spec, what, cores, summarize(ours).median, summarize(theirs).median, r.median, r.min, r.max, readingTarget), nil
+	return fmt.Sprintf("| %v | %v | %d | %.2f | %.2f | %.2f | %.2f-%.2f | at most %g | %.1f times as long |",
+		spec, what, cores, summarize(ours).median, summarize(theirs).median, r.median, r.min, r.max, readingTarget, peer/summarize(ours).median), nil
 }
 
 func output(ctx context.Context, program string, args []string) ([]byte, error) {
