@@ -31,6 +31,6 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
 
 schema: ## write docs/schema from the Go types
-	$(GO) test ./inventory -run TestSchema -update
+	$(GO) test ./inventory ./compat -run TestSchema -update
 
 .PHONY: help build demo test lab lab-record bench fuzz schema

@@ -351,21 +351,24 @@ func (p *ProofPolicy) UnmarshalYAML(node ast.Node) error {
 	return strictyaml.At(node, "takes-truncated is %q: it is one of yes, no, unknown, in quotes", p.Truncated)
 }
 
+// ruleText is a rule as catalogs write it.
+type ruleText struct {
+	Attribute string   `yaml:"attribute"`
+	Of        Place    `yaml:"of"`
+	Types     string   `yaml:"types"`
+	Kind      RuleKind `yaml:"rule"`
+	Against   string   `yaml:"against"`
+	Min       string   `yaml:"min"`
+	Max       string   `yaml:"max"`
+	Form      Form     `yaml:"as"`
+	Absent    Absence  `yaml:"absent"`
+	Refused   []Pair   `yaml:"refused"`
+	Otherwise string   `yaml:"otherwise"`
+	Source    string   `yaml:"source"`
+}
+
 func (r *Rule) UnmarshalYAML(node ast.Node) error {
-	var given struct {
-		Attribute string   `yaml:"attribute"`
-		Of        Place    `yaml:"of"`
-		Types     string   `yaml:"types"`
-		Kind      RuleKind `yaml:"rule"`
-		Against   string   `yaml:"against"`
-		Min       string   `yaml:"min"`
-		Max       string   `yaml:"max"`
-		Form      Form     `yaml:"as"`
-		Absent    Absence  `yaml:"absent"`
-		Refused   []Pair   `yaml:"refused"`
-		Otherwise string   `yaml:"otherwise"`
-		Source    string   `yaml:"source"`
-	}
+	var given ruleText
 	if err := strictyaml.Node(node, &given); err != nil {
 		return err
 	}
