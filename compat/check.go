@@ -227,24 +227,33 @@ func (j *judgement) attributes() {
 }
 
 // unjudged makes attributes without a rule unknown where they differ: nobody
-// said whether the guest sees them. ours are the names that the source has,
-// theirs those of the target; both are sorted.
-func (j *judgement) unjudged(basis Basis, source *inventory.Attributes, ours, theirs []string) {
-	for i, names := range [2][]string{ours, theirs} {
-		for _, name := range names {
-			sv, tv := source.Get(name), j.to.attrs.Get(name)
-			if sv == tv && sv.State() != inventory.NotObserved || j.from.judges(name) {
-				continue
-			}
-			if _, both := slices.BinarySearch(ours, name); both && i == 1 {
-				continue // judged as one of ours
-			}
-			f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: basis, Source: sv, Target: tv, From: builtInFrom}
-			if sv.State() == inventory.NotObserved || tv.State() == inventory.NotObserved {
-				f.Code = AttributeUnobserved
-			}
-			j.add(f)
+// said whether the guest sees them. ours are those that the source has, theirs
+// those of the target; both are sorted by name.
+func (j *judgement) unjudged(basis Basis, source *inventory.Attributes, ours, theirs []named) {
+	for len(ours) > 0 || len(theirs) > 0 {
+		var name string
+		var sv, tv inventory.Value
+		switch {
+		case len(theirs) == 0 || len(ours) > 0 && ours[0].name < theirs[0].name:
+			name, sv = ours[0].name, ours[0].value
+			tv = j.to.attrs.Get(name)
+			ours = ours[1:]
+		case len(ours) == 0 || theirs[0].name < ours[0].name:
+			name, tv = theirs[0].name, theirs[0].value
+			sv = source.Get(name)
+			theirs = theirs[1:]
+		default:
+			name, sv, tv = ours[0].name, ours[0].value, theirs[0].value
+			ours, theirs = ours[1:], theirs[1:]
 		}
+		if sv == tv && sv.State() != inventory.NotObserved || j.from.judges(name) {
+			continue
+		}
+		f := Finding{Code: AttributeUnjudged, Outcome: Unknown, Subject: name, Basis: basis, Source: sv, Target: tv, From: builtInFrom}
+		if sv.State() == inventory.NotObserved || tv.State() == inventory.NotObserved {
+			f.Code = AttributeUnobserved
+		}
+		j.add(f)
 	}
 }
 

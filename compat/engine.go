@@ -5,6 +5,7 @@ package compat
 import (
 	"path"
 	"slices"
+	"strings"
 
 	"kindred/inventory"
 )
@@ -34,7 +35,7 @@ type side struct {
 	typ     *inventory.Type       // nil when the parent does not list it
 	catalog *Catalog
 	rules   []*Rule
-	free    []string // type attributes that no rule is about
+	free    []named // type attributes that no rule is about, by name
 	build   Build
 	shape   string
 	shaped  bool // the shape is known
@@ -50,7 +51,7 @@ type Source struct {
 	unread    bool     // a contract may exist
 	values    []given  // for each rule
 	uncovered []string // the device's attributes that no rule is about, sorted
-	promised  []string // the contract's type attributes that no rule is about, sorted
+	promised  []named  // the contract's type attributes that no rule is about, by name
 }
 
 // given is what a device has for one rule.
@@ -83,8 +84,8 @@ func (s *Source) Contract() *inventory.Contract { return s.contract }
 // Offer is a type that a parent could create.
 type Offer struct {
 	side
-	takes []taken  // for each rule
-	names []string // every type attribute, sorted
+	takes []taken // for each rule
+	names []named // every type attribute, by name
 }
 
 // Host is the name of the offering host.
@@ -135,7 +136,7 @@ func newSource(end side, id string, contract *inventory.Contract, unread bool) *
 	})
 	slices.Sort(s.uncovered)
 	if contract != nil {
-		s.promised = slices.DeleteFunc(names(&contract.TypeAttributes), s.judges)
+		s.promised = slices.DeleteFunc(sorted(&contract.TypeAttributes), s.judgesNamed)
 	}
 	return s
 }
@@ -154,7 +155,7 @@ func (e *Engine) Offers(inv *inventory.Inventory) []*Offer {
 
 func (e *Engine) offer(inv *inventory.Inventory, p *inventory.Parent, t *inventory.Type) *Offer {
 	o := &Offer{side: e.side(inv, p, t.TypeName, t, nil)}
-	o.names = names(o.attrs)
+	o.names = sorted(o.attrs)
 	o.takes = make([]taken, len(o.rules))
 	for i, r := range o.rules {
 		o.takes[i] = o.taken(r)
@@ -232,22 +233,32 @@ func (e *Engine) side(inv *inventory.Inventory, p *inventory.Parent, name invent
 		s.shaped = true
 	}
 	s.rules = append(s.rules, functionRules(p, s.rules)...)
-	s.free = slices.DeleteFunc(names(s.attrs), s.judges)
+	s.free = slices.DeleteFunc(sorted(s.attrs), s.judgesNamed)
 	s.build = makeBuild(s.catalog, inv, p, t)
 	s.can, s.canFrom = s.migration(shown)
 	return s
 }
 
-// names lists what is in a set of attributes, sorted.
-func names(a *inventory.Attributes) []string {
-	list := make([]string, 0, len(a.Values)+len(a.Unread))
-	for name := range a.Values {
-		list = append(list, name)
+// named is an attribute with its value.
+type named struct {
+	name  string
+	value inventory.Value
+}
+
+// sorted lists what is in a set of attributes, by name.
+func sorted(a *inventory.Attributes) []named {
+	list := make([]named, 0, len(a.Values)+len(a.Unread))
+	for name, v := range a.Values {
+		list = append(list, named{name, v})
 	}
-	list = append(list, a.Unread...)
-	slices.Sort(list)
+	for _, name := range a.Unread {
+		list = append(list, named{name, inventory.Value{}})
+	}
+	slices.SortFunc(list, func(a, b named) int { return strings.Compare(a.name, b.name) })
 	return list
 }
+
+func (s *side) judgesNamed(n named) bool { return s.judges(n.name) }
 
 // about reports whether the rule judges, or is judged against, an attribute of
 // a type.
