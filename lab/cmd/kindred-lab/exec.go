@@ -18,7 +18,7 @@ import (
 // execute runs one command on a host and ends as the command ended.
 func execute(ctx context.Context, args []string) error {
 	if len(args) < 3 || args[1] != "--" {
-		return errors.New("usage: kindred-lab exec HOST -- COMMAND...")
+		return errors.New("usage: kindred-lab exec HOST -- COMMAND [ARG...]")
 	}
 	host, cmd := args[0], lab.Cmd{Argv: args[2:]}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
