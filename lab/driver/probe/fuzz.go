@@ -96,7 +96,7 @@ func (f *fuzzer) learn() error {
 				return err
 			}
 		}
-		stream, _, err := save(f.device, make([]byte, 1<<20))
+		stream, _, err := save(f.device, make([]byte, 1<<20), nil)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,9 @@
 //	probe cycles ...      creates and removes devices, and watches the kernel's memory
 //	probe transfers ...   moves state to and fro between two devices, and watches too
 //	probe fuzz ...        does what no program should
+//	probe faults MODULE   switches every fault on and says what it does
+//	probe keep NAMESPACE  what a second opener finds
+//	probe large           moves a large state, and times it
 //	probe hold UUID       opens a device, says so, and keeps it until its input ends
 package main
 
@@ -50,6 +53,12 @@ func run(args []string) error {
 		return transfers(*namespace, *count)
 	case "fuzz":
 		return fuzz(time.Duration(*seconds)*time.Second, *seed)
+	case "faults":
+		return faults(flags.Arg(0), *namespace)
+	case "keep":
+		return keep(flags.Arg(0))
+	case "large":
+		return large(*namespace)
 	case "hold":
 		return hold(flags.Arg(0))
 	default:

@@ -164,7 +164,7 @@ func transfers(namespace string, n int) error {
 			return err
 		}
 		started := time.Now()
-		stream, _, err := save(from, buf)
+		stream, _, err := save(from, buf, nil)
 		if err != nil {
 			return err
 		}

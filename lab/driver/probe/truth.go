@@ -172,10 +172,12 @@ func record(b truth.Build, t raw.Type) (*source, error) {
 				return err
 			}
 		}
-		if s.stopped, err = visible(d); err != nil {
+		// Work after pre-copy was read: only the final state has it.
+		late := func() error { return d.Write64(regFeed, 77) }
+		if s.stream, s.Initial, err = save(d, make([]byte, 1<<20), late); err != nil {
 			return err
 		}
-		if s.stream, s.Initial, err = save(d, make([]byte, 1<<20)); err != nil {
+		if s.stopped, err = visible(d); err != nil {
 			return err
 		}
 		s.Size = len(s.stream)
@@ -297,7 +299,7 @@ func identity(config []byte) string {
 	return string(b)
 }
 
-// cut gives a build half of its own stream.
+// cut gives a build the beginning of its own stream.
 func cut(s *source, t raw.Type) (truth.Cut, error) {
 	c := truth.Cut{Of: s.Name()}
 	if s.None != "" {
@@ -306,7 +308,7 @@ func cut(s *source, t raw.Type) (truth.Cut, error) {
 	}
 	err := fresh(t, func(d *raw.Device) error {
 		c.Stop = "ok"
-		if err := load(d, s.stream[:len(s.stream)/2], len(s.stream)); err != nil {
+		if err := load(d, s.stream[:len(s.stream)/truth.CutTo], len(s.stream)); err != nil {
 			c.Stop = errno(err)
 			return nil
 		}
@@ -326,6 +328,9 @@ func cut(s *source, t raw.Type) (truth.Cut, error) {
 func errno(err error) string {
 	var e unix.Errno
 	if errors.As(err, &e) {
+		if e == unix.EOPNOTSUPP {
+			return "EOPNOTSUPP" // its other name comes first in the list
+		}
 		return unix.ErrnoName(e)
 	}
 	return err.Error()

@@ -114,8 +114,9 @@ func drain(fd int, to *bytes.Buffer, buf []byte) error {
 	}
 }
 
-// save moves the device's state into a stream and leaves the device stopped.
-func save(d *raw.Device, buf []byte) (stream []byte, initial uint64, err error) {
+// save moves the device's state into a stream and leaves the device stopped. What is
+// given as late is done between pre-copy and the end.
+func save(d *raw.Device, buf []byte, late func() error) (stream []byte, initial uint64, err error) {
 	flags, err := d.Flags()
 	if err != nil {
 		return nil, 0, fmt.Errorf("asking for migration: %w", err)
@@ -135,6 +136,11 @@ func save(d *raw.Device, buf []byte) (stream []byte, initial uint64, err error) 
 			return nil, 0, fmt.Errorf("asking what is left: %w", err)
 		}
 		if err := drain(fd, &out, buf); err != nil {
+			return nil, 0, err
+		}
+	}
+	if late != nil && fd >= 0 {
+		if err := late(); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -84,7 +84,10 @@ type Pair struct {
 	Config string `json:"config,omitempty"`
 }
 
-// Cut is what a build says to the first half of its own stream.
+// CutTo is the part of a stream that a cut one has: an eighth.
+const CutTo = 8
+
+// Cut is what a build says to the beginning of its own stream.
 type Cut struct {
 	Of    string `json:"of"`
 	Stop  string `json:"stop"` // ok, or the errno
