@@ -97,7 +97,7 @@ func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {
 	h := &inv.Host
 	cmd.Printf("%s: kernel %s, QEMU %s, libvirt %s\n", clean(h.Name), clean(h.Kernel.Release.String()), clean(h.QEMU.String()), clean(h.Libvirt.String()))
-	cmd.Printf("%d parents, %d types, %d devices, %d warnings\n", len(inv.Parents), countTypes(inv), len(inv.Devices), len(inv.Warnings))
+	cmd.Printf("%s, %s, %s, %s\n", plural(len(inv.Parents), "parent"), plural(countTypes(inv), "type"), plural(len(inv.Devices), "device"), plural(len(inv.Warnings), "warning"))
 	if len(inv.Parents) == 0 {
 		cmd.Println("\n" + nothingHere)
 		return
@@ -121,6 +121,13 @@ func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {
 }
 
 const nothingHere = "No parent offers assignable devices: /sys/class/mdev_bus is empty or absent\nand no PCI function is bound to a VFIO driver."
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
 
 func countTypes(inv *inventory.Inventory) int {
 	n := 0
