@@ -295,6 +295,8 @@ func (j *judgement) rule(r *Rule, basis Basis, source, target, high inventory.Va
 		if _, ok := j.copy[r.Attribute]; !ok || basis == Promised {
 			j.copy[r.Attribute] = set.Text()
 		}
+	}
+	if r.Kind == Copy { // there is nothing on the target yet
 		if target = (inventory.Value{}); set != source {
 			target = set
 		}

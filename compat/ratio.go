@@ -35,6 +35,8 @@ func (j *judgement) scaled(r *Rule, source inventory.Value, units, per uint64) (
 	switch {
 	case err != nil || value == 0:
 		return source, AttributeMalformed, Unknown
+	case value*units%per != 0 && j.explain:
+		return inventory.Of(strconv.FormatUint(value*units, 10) + "/" + strconv.FormatUint(per, 10)), AttributeIndivisible, Incompatible
 	case value*units%per != 0:
 		return source, AttributeIndivisible, Incompatible
 	case !j.explain:

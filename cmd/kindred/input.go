@@ -54,8 +54,8 @@ func (f *catalogFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.dir, "catalogs", siteCatalogs, "the site's catalogs, `DIR`/*.yaml")
 }
 
-// load reads the site's catalogs and adds the built-in ones.
-func (f *catalogFlags) load() (*compat.Catalogs, error) {
+// site reads the site's catalogs.
+func (f *catalogFlags) site() ([]*compat.Catalog, error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil && (f.dir != siteCatalogs || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, &exitError{exitInput, fmt.Errorf("catalogs: %w", err)}
@@ -65,22 +65,22 @@ func (f *catalogFlags) load() (*compat.Catalogs, error) {
 		if !strings.HasSuffix(e.Name(), ".yaml") {
 			continue
 		}
-		name := filepath.Join(f.dir, e.Name())
-		data, err := os.ReadFile(name)
+		c, err := readCatalog(filepath.Join(f.dir, e.Name()))
 		if err != nil {
-			return nil, &exitError{exitInput, fmt.Errorf("catalog: %w", err)}
-		}
-		c, err := compat.ParseCatalog(name, data)
-		if err != nil {
-			return nil, &exitError{exitInput, err}
+			return nil, err
 		}
 		site = append(site, c)
 	}
-	catalogs, err := compat.NewCatalogs(compat.BuiltIn(), site)
+	return site, nil
+}
+
+// load reads the site's catalogs and adds the built-in ones.
+func (f *catalogFlags) load() (*compat.Catalogs, error) {
+	site, err := f.site()
 	if err != nil {
-		return nil, &exitError{exitInput, err}
+		return nil, err
 	}
-	return catalogs, nil
+	return knownWith(site)
 }
 
 // readFiles reads inventory files; a directory stands for the *.json in it.
@@ -103,7 +103,7 @@ func readFiles(names []string) ([]*inventory.Inventory, error) {
 	}
 	var list []*inventory.Inventory
 	for _, name := range files {
-		data, err := os.ReadFile(name)
+		data, err := readBounded(name, maxInventory)
 		if err != nil {
 			return nil, &exitError{exitInput, fmt.Errorf("inventory: %w", err)}
 		}

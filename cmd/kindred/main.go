@@ -99,7 +99,7 @@ It reads hosts and changes nothing.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	cmd.AddCommand(newInspect(), newType(), newDevice(), newCheck(), newTargets(), newMatrix(), newReason(), newVersion())
+	cmd.AddCommand(newInspect(), newType(), newDevice(), newCheck(), newTargets(), newMatrix(), newCatalog(), newReason(), newVersion())
 	cmd.InitDefaultCompletionCmd()
 	for _, sub := range everyCommand(cmd) {
 		if sub.Args != nil {

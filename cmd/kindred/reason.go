@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +49,8 @@ func newReason() *cobra.Command {
 
 type code struct{ name, meaning, remedy string }
 
-// everyCode lists the codes of compatibility, room and readiness.
+// everyCode lists the codes of compatibility, room and readiness, and those of
+// catalog lint and diff.
 func everyCode() []code {
 	var list []code
 	for _, c := range compat.Codes() {
@@ -56,6 +58,12 @@ func everyCode() []code {
 	}
 	for _, c := range fleet.Codes() {
 		list = append(list, code{string(c), c.Meaning(), c.Remedy()})
+	}
+	// Lint and diff find some of the same things before anything is asked.
+	for _, c := range append(lintCodes(), diffCodes()...) {
+		if !slices.ContainsFunc(list, func(l code) bool { return l.name == c.name }) {
+			list = append(list, c)
+		}
 	}
 	return list
 }

@@ -184,7 +184,7 @@ func (l *list) builds(before, after *compat.Catalog) {
 	}
 	for _, k := range after.KnownBad {
 		if !slices.ContainsFunc(before.KnownBad, func(o compat.KnownBad) bool { return fmt.Sprint(o.Builds, o.Role) == fmt.Sprint(k.Builds, k.Role) }) {
-			l.add(BuildRefused, fmt.Sprint("line ", k.Line), "known-bad", "a fixed build, before the bad one is refused", "%s", k.Reason)
+			l.add(BuildBanned, fmt.Sprint("line ", k.Line), "known-bad", "a fixed build, before the bad one is refused", "%s", k.Reason)
 		}
 	}
 	grade := func(p *compat.ProofPolicy) compat.Grade {

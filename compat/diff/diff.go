@@ -39,7 +39,7 @@ const (
 	MigrationWithdrawn   Code = "migration.withdrawn"
 	EquivalenceRemoved   Code = "equivalence.removed"
 	EpochRemoved         Code = "epoch.removed"
-	BuildRefused         Code = "build.refused"
+	BuildBanned          Code = "build.banned"
 	BuildRedefined       Code = "build.redefined"
 	ProofRaised          Code = "proof.raised"
 )
@@ -74,7 +74,7 @@ var codes = map[Code]struct {
 	MigrationWithdrawn:   {Breaks, "what could migrate cannot, or nothing says that it can"},
 	EquivalenceRemoved:   {Breaks, "types are not declared equivalent any more"},
 	EpochRemoved:         {Unknown, "builds are not known any more to share a stream"},
-	BuildRefused:         {Breaks, "builds are known to be bad now"},
+	BuildBanned:          {Breaks, "builds are known to be bad now"},
 	BuildRedefined:       {Unknown, "other parts make a build: earlier proofs are about other builds"},
 	ProofRaised:          {Unknown, "a higher grade of proof is asked for"},
 }

@@ -4,6 +4,7 @@ package diff
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"kindred/compat"
@@ -63,7 +64,7 @@ var catalogCases = []struct {
 	{TypeBecameCompatible, equivalent(nameQ + ", " + nameR), equivalent(nameQ + ", " + nameR + ", " + nameS), "", equivalent(nameR + ", " + nameQ)},
 	{EpochRemoved, head + "build: {modules: [m]}\nepochs: [{name: e, builds: [{\"module:m\": a}, {\"module:m\": b}], source: s}]\n", head + "build: {modules: [m]}\nepochs: [{name: e, builds: [{\"module:m\": a}], source: s}]\n", "",
 		head + "build: {modules: [m]}\nepochs: [{name: e, builds: [{\"module:m\": b}, {\"module:m\": c}, {\"module:m\": a}], source: s}]\n"},
-	{BuildRefused, head + "build: {modules: [m]}\n", head + "build: {modules: [m]}\nknown-bad: [{builds: [{\"module:m\": b}], reason: r, source: s}]\n",
+	{BuildBanned, head + "build: {modules: [m]}\n", head + "build: {modules: [m]}\nknown-bad: [{builds: [{\"module:m\": b}], reason: r, source: s}]\n",
 		head + "build: {modules: [m]}\nknown-bad: [{builds: [{\"module:m\": b}], reason: r, source: s}]\n", head + "build: {modules: [m]}\nknown-bad: [{builds: [{\"module:m\": b}], reason: said better, source: s}]\n"},
 	{BuildRedefined, head + "build: {modules: [m]}\n", head + "build: {modules: [m, n]}\n", head + "build: {modules: [m, n]}\n", head + "build: {modules: [n, m]}\n"},
 	{ProofRaised, head, head + "proof: {lowest: observed}\n", "", head + "proof: {lowest: working-state}\n"},
@@ -168,6 +169,25 @@ func TestCodes(t *testing.T) {
 		if !seen[code] || code.Meaning() == "" || code.Effect() == "" {
 			t.Errorf("%s has no case, meaning or effect", code)
 		}
+	}
+}
+
+// TestAnswers: devices that another catalog answers otherwise about.
+func TestAnswers(t *testing.T) {
+	known := func(text string) *compat.Catalogs {
+		cs, err := compat.NewCatalogs(nil, []*compat.Catalog{parse(t, text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cs
+	}
+	hosts := fleet(host("a", "1", kind("q", "features", "x")), host("b", "1", kind("q", "features", "x y")))
+	stricter := known(strings.Replace(site, "rule: superset", "rule: equal", 1))
+	if changes := Answers(known(site), stricter, hosts); len(changes) != 1 || changes[0].Code != DeviceHurt || changes[0].About != "d-a" {
+		t.Errorf("%+v", changes)
+	}
+	if changes := Answers(stricter, known(site), hosts); len(changes) != 0 {
+		t.Errorf("%+v", changes)
 	}
 }
 

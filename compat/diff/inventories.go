@@ -14,7 +14,8 @@ import (
 // Inventories compares hosts before and after a driver upgrade. Hosts are
 // matched by name; one that is on one side only is compared with nothing.
 func Inventories(known *compat.Catalogs, before, after []*inventory.Inventory) []Change {
-	d := &hosts{known: known, engine: compat.NewEngine(known, nil)}
+	engine := compat.NewEngine(known, nil)
+	d := &hosts{known: known, engine: engine, after: engine}
 	var then, now []*inventory.Inventory
 	for _, old := range before {
 		if fresh := named(after, old.Host.Name); fresh != nil {
@@ -24,6 +25,14 @@ func Inventories(known *compat.Catalogs, before, after []*inventory.Inventory) [
 	}
 	d.became(then, now)
 	d.devices(then, now)
+	return d.sorted()
+}
+
+// Answers compares what two sets of catalogs say of the running devices of some
+// hosts.
+func Answers(before, after *compat.Catalogs, inventories []*inventory.Inventory) []Change {
+	d := &hosts{known: after, engine: compat.NewEngine(before, nil), after: compat.NewEngine(after, nil)}
+	d.devices(inventories, inventories)
 	return d.sorted()
 }
 
@@ -39,7 +48,8 @@ func named(all []*inventory.Inventory, name string) *inventory.Inventory {
 type hosts struct {
 	list
 	known  *compat.Catalogs
-	engine *compat.Engine
+	engine *compat.Engine // for what was before
+	after  *compat.Engine // for what is now
 }
 
 const keepOld = "offer the type as it was, and the new interface under a new name beside it"
@@ -247,27 +257,27 @@ func alike(t, u *inventory.Type) bool {
 func (d *hosts) devices(then, now []*inventory.Inventory) {
 	offersThen, offersNow := make([][]*compat.Offer, len(then)), make([][]*compat.Offer, len(now))
 	for i := range then {
-		offersThen[i], offersNow[i] = d.engine.Offers(then[i]), d.engine.Offers(now[i])
+		offersThen[i], offersNow[i] = d.engine.Offers(then[i]), d.after.Offers(now[i])
 	}
 	for _, inv := range then {
 		for k := range inv.Devices {
-			s := d.engine.Source(inv, &inv.Devices[k])
+			s, t := d.engine.Source(inv, &inv.Devices[k]), d.after.Source(inv, &inv.Devices[k])
 			where := inv.Host.Name + ", " + inv.Devices[k].Parent
 			for i := range then {
-				was, _ := d.best(s, offersThen[i])
-				is, o := d.best(s, offersNow[i])
+				was, _ := best(d.engine, s, offersThen[i])
+				is, o := best(d.after, t, offersNow[i])
 				host := then[i].Host.Name
 				switch {
 				case was < compat.Incompatible && is == compat.Incompatible:
 					reason := "nothing there offers its type"
 					if o != nil {
-						v := d.engine.Check(s, o)
+						v := d.after.Check(t, o)
 						f := v.Worst()
 						reason = string(f.Code) + ": " + f.Text()
 					}
 					d.add(DeviceHurt, where, s.ID, "move it before the upgrade, or offer its type as it was", "to %s it was %s and is incompatible (%s)", host, was, reason)
 				case was == compat.Compatible && is == compat.Unknown:
-					v := d.engine.Check(s, o)
+					v := d.after.Check(t, o)
 					f := v.Worst()
 					d.add(DeviceUnproven, where, s.ID, f.Code.Remedy(), "to %s it was compatible and is unknown (%s: %s)", host, f.Code, f.Text())
 				}
@@ -278,13 +288,13 @@ func (d *hosts) devices(then, now []*inventory.Inventory) {
 
 // best is the best outcome among offers, and the offer of the device's type
 // that has it; nil when none is of its type.
-func (d *hosts) best(s *compat.Source, offers []*compat.Offer) (compat.Outcome, *compat.Offer) {
-	best, at := compat.Incompatible, (*compat.Offer)(nil)
+func best(e *compat.Engine, s *compat.Source, offers []*compat.Offer) (compat.Outcome, *compat.Offer) {
+	found, at := compat.Incompatible, (*compat.Offer)(nil)
 	for _, o := range offers {
-		outcome := d.engine.Outcome(s, o)
-		if outcome < best || at == nil && o.Type().TypeName == s.Type() {
-			best, at = outcome, o
+		outcome := e.Outcome(s, o)
+		if outcome < found || at == nil && o.Type().TypeName == s.Type() {
+			found, at = outcome, o
 		}
 	}
-	return best, at
+	return found, at
 }

@@ -84,7 +84,8 @@ func (l *linter) generations(c *compat.Catalog, place string, a, b inventory.Typ
 func (l *linter) unjudged(c *compat.Catalog) {
 	ruled := func(name string, of compat.Place) bool {
 		return slices.ContainsFunc(c.Rules, func(r compat.Rule) bool {
-			return r.Of == of && slices.Contains([]string{r.Attribute, r.Against, r.Min, r.Max}, name)
+			ofTarget := of == compat.OfType && (r.Of == compat.OfType || r.Of == compat.OfDevice)
+			return r.Of == of && r.Attribute == name || ofTarget && slices.Contains([]string{r.Against, r.Min, r.Max}, name)
 		})
 	}
 	missing := func(name, reason string) {

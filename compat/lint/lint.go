@@ -66,8 +66,9 @@ func (c Code) Meaning() string { return meanings[c] }
 // Finding is one thing that could be better.
 type Finding struct {
 	Code   Code   `json:"code"`
-	Place  string `json:"place"` // file:line of a catalog; host, parent of an inventory
-	About  string `json:"about"` // the type, namespace or attribute
+	Place  string `json:"place"`          // file:line of a catalog; host, parent of an inventory
+	More   int    `json:"more,omitempty"` // further places with the same finding
+	About  string `json:"about"`          // the type, namespace or attribute
 	Reason string `json:"reason"`
 	Better string `json:"better"`
 	Waived string `json:"waived,omitempty"` // why the catalog keeps it so, and its source
@@ -84,7 +85,8 @@ type Input struct {
 	Known       *compat.Catalogs
 }
 
-// Run lists findings by place, code and what they are about.
+// Run lists findings by place, code and what they are about. One that holds in
+// several places is listed once.
 func Run(in Input) []Finding {
 	l := &linter{Input: in}
 	for _, c := range in.Catalogs {
@@ -94,11 +96,23 @@ func Run(in Input) []Finding {
 	l.offers()
 	l.observedRules()
 	slices.SortFunc(l.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.About, b.About), cmp.Compare(a.Better, b.Better), cmp.Compare(a.Place, b.Place), cmp.Compare(a.Reason, b.Reason))
+	})
+	var once []Finding
+	last := "" // the place of the finding before
+	for _, f := range l.findings {
+		k := len(once) - 1
+		if k < 0 || once[k].Code != f.Code || once[k].About != f.About || once[k].Better != f.Better || once[k].Waived != f.Waived {
+			once = append(once, f)
+		} else if f.Place != last {
+			once[k].More++
+		}
+		last = f.Place
+	}
+	slices.SortFunc(once, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Place, b.Place), cmp.Compare(a.Code, b.Code), cmp.Compare(a.About, b.About), cmp.Compare(a.Reason, b.Reason))
 	})
-	return slices.CompactFunc(l.findings, func(a, b Finding) bool {
-		return a.Place == b.Place && a.Code == b.Code && a.About == b.About
-	})
+	return once
 }
 
 // Open counts the findings that nothing waives.
