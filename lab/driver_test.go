@@ -25,7 +25,8 @@ const driverModules = "/lib/modules/*/extra"
 // driverHost is a machine on which every build of the driver can be loaded, one after
 // the other: it has the PCI functions some of them want, and none is loaded yet.
 func driverHost(name string, pci int) Host {
-	h := Host{Name: name, Modules: []string{DriverPrefix + "nomig"}, Memory: 768}
+	// Two processors: races are what a driver dies of.
+	h := Host{Name: name, Modules: []string{DriverPrefix + "nomig"}, Memory: 768, QEMUArgs: []string{"-smp", "2"}}
 	for i := range pci {
 		h.QEMUArgs = append(h.QEMUArgs, "-device", fmt.Sprintf("edu,addr=0x%x", 0x10+i))
 	}
@@ -55,7 +56,7 @@ func bootDriver(t *testing.T, h Host) (context.Context, *Guest) {
 }
 
 // badLine is what a kernel says when something is wrong with a driver.
-var badLine = regexp.MustCompile(`(?i)\bBUG\b|oops|WARNING|leak|Call Trace|hung_task|blocked for more|use-after-free|refcount|general protection|sysfs: cannot|Unable to handle|scheduling while atomic|rcu.*stall|soft lockup|bad page|Tried to`)
+var badLine = regexp.MustCompile(`\bBUG:|(?i)oops|WARNING:|leak|Call Trace|hung_task|blocked for more|use-after-free|refcount|general protection|sysfs: cannot|Unable to handle|scheduling while atomic|rcu.*stall|soft lockup|bad page|Tried to`)
 
 // cleanLog fails the test for every line of the kernel's log that should not be there.
 func cleanLog(ctx context.Context, t *testing.T, g *Guest) {
@@ -373,9 +374,9 @@ type probeReport struct {
 	}
 }
 
-// noGrowth compares the kernel's memory before and after: one object per hundred
-// rounds, and fifty for what goes on in the kernel anyway, are not a leak; one
-// per round is a hundred times that.
+// noGrowth compares the kernel's memory before and after. A leak has an object in
+// every round, or in every eighth when it is in what only opened devices do; what
+// goes on in the kernel anyway is less than one in a hundred and some.
 func noGrowth(t *testing.T, what string, out []byte) {
 	t.Helper()
 	var r probeReport
@@ -385,13 +386,24 @@ func noGrowth(t *testing.T, what string, out []byte) {
 	t.Logf("%s: %d in %.1f s; free %d -> %d KiB, unreclaimable slab %d -> %d KiB, kmalloc-64 %d -> %d, kmalloc-1k %d -> %d", what, r.Done, r.Seconds,
 		r.Before.Free, r.After.Free, r.Before.Slab, r.After.Slab,
 		r.Before.Slabs["kmalloc-64"], r.After.Slabs["kmalloc-64"], r.Before.Slabs["kmalloc-1k"], r.After.Slabs["kmalloc-1k"])
+	most, grew := "", 0
 	for name, before := range r.Before.Slabs {
-		// Objects of empty slabs that a processor keeps are counted: up to some pages of them.
-		if after := r.After.Slabs[name]; after-before > r.Done/100+300 {
+		if d := r.After.Slabs[name] - before; d > grew {
+			most, grew = name, d
+		}
+		allowed := r.Done/100 + 100
+		if name == "vmap_area" {
+			// The kernel gives back address space of vmalloc in batches of 32 MiB times
+			// the logarithm of the processors; what was in it is in free memory below.
+			allowed = 1500
+		}
+		if after := r.After.Slabs[name]; after-before > allowed {
 			t.Errorf("%s: slab cache %s grew from %d to %d objects", what, name, before, after)
 		}
 	}
-	if lost := r.Before.Free - r.After.Free; lost > 4096+r.Done/10 {
+	t.Logf("%s: the slab cache that grew most: %s, by %d objects", what, most, grew)
+	// A page in every tenth round, and what the allocator keeps in blocks of 4 MiB.
+	if lost := r.Before.Free - r.After.Free; lost > 8192+r.Done*4/10 {
 		t.Errorf("%s: %d KiB of free memory are gone", what, lost)
 	}
 }
