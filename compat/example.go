@@ -99,17 +99,12 @@ var unobservable = []string{"type", "device", "parent", "firmware", "fact", "hos
 func (s *Side) UnmarshalYAML(node ast.Node) error {
 	type plain Side
 	if err := strictyaml.Node(node, (*plain)(s)); err != nil {
-		return err
+		return placed(node, err)
 	}
 	switch s.Kind {
 	case "", inventory.MdevParent, inventory.FunctionParent, inventory.VGPUParent:
 	default:
 		return strictyaml.At(node, "unknown kind %q: it is one of mdev, function, vgpu", s.Kind)
-	}
-	switch s.Migration {
-	case "", inventory.Yes, inventory.No, inventory.Unknown:
-	default:
-		return strictyaml.At(node, "migration is %q: it is one of yes, no, unknown, in quotes", s.Migration)
 	}
 	for name := range s.Host {
 		if !slices.Contains(hostAttributes, name) || name == "os" {

@@ -3,6 +3,7 @@
 package compat
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +38,14 @@ func (c *Catalog) check() error {
 		return bad(1, "schema is missing: a catalog begins with schema: %s", CatalogSchema)
 	case len(c.Namespaces) == 0 || slices.Contains(c.Namespaces, ""):
 		return bad(1, "no namespaces, or an empty one: a catalog says which drivers it is about")
+	}
+	for what, n := range map[string]int{
+		"rules": len(c.Rules), "migration": len(c.Migration), "epochs": len(c.Epochs), "known-bad": len(c.KnownBad),
+		"equivalent": len(c.Equivalent), "waivers": len(c.Waivers), "examples": len(c.Examples.Cases), "namespaces": len(c.Namespaces),
+	} {
+		if n > maxEntries {
+			return bad(1, "%d entries in %s: a catalog has at most %d, since each may be held against each", n, what, maxEntries)
+		}
 	}
 	for i := range c.Rules {
 		for k := range i {
@@ -286,6 +295,9 @@ func (e *Equivalence) UnmarshalYAML(node ast.Node) error {
 	if len(e.Types) < 2 || e.Source == "" || slices.ContainsFunc(e.Types, func(n FullName) bool { return n.Namespace == "" || n.Name == "" }) {
 		return strictyaml.At(node, "an equivalence needs two types or more, each with namespace and name, and a source")
 	}
+	if len(e.Types) > maxTypes {
+		return strictyaml.At(node, "%d types: an equivalence has at most %d", len(e.Types), maxTypes)
+	}
 	return e.checkRatio(node)
 }
 
@@ -299,6 +311,12 @@ func (e *Equivalence) checkRatio(node ast.Node) error {
 	}
 	return nil
 }
+
+// What a catalog can list, so that comparing all with all stays quick.
+const (
+	maxEntries = 1000
+	maxTypes   = 64 // of one equivalence
+)
 
 // maxUnits keeps products of units and attribute values exact.
 const maxUnits = 1 << 20
@@ -341,14 +359,16 @@ func (w *Waiver) UnmarshalYAML(node ast.Node) error {
 
 func (p *ProofPolicy) UnmarshalYAML(node ast.Node) error {
 	type plain ProofPolicy
-	if err := strictyaml.Node(node, (*plain)(p)); err != nil {
-		return err
+	return placed(node, strictyaml.Node(node, (*plain)(p)))
+}
+
+// placed puts an error that has no place, as types that read text make it,
+// where the node is.
+func placed(node ast.Node, err error) error {
+	if e, ok := errors.AsType[*strictyaml.Error](err); ok && e.Line <= 1 && e.Column <= 1 {
+		return strictyaml.At(node, "%s", e.Problem)
 	}
-	switch p.Truncated {
-	case "", inventory.Yes, inventory.No, inventory.Unknown:
-		return nil
-	}
-	return strictyaml.At(node, "takes-truncated is %q: it is one of yes, no, unknown, in quotes", p.Truncated)
+	return err
 }
 
 // ruleText is a rule as catalogs write it.

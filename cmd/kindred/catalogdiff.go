@@ -35,7 +35,7 @@ was answered would be unknown, 4 something breaks, 6 a file is wrong.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCatalogDiff(cmd, opts, args) },
 	}
-	cmd.Flags().StringSliceVar(&opts.inventories, "inventory", nil, "inventory `FILES`, or directories: which of their devices two catalogs answer otherwise about")
+	cmd.Flags().StringSliceVar(&opts.inventories, "inventory", nil, "inventory `FILES`: whose devices two catalogs answer otherwise about")
 	opts.catalogs.add(cmd.Flags())
 	opts.output.add(cmd)
 	return cmd

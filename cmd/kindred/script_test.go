@@ -63,6 +63,13 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("exit code %d, want %d", got, want)
 				}
 			},
+			// big FILE BYTES makes a file of that size, with nothing in it.
+			"big": func(ts *testscript.TestScript, _ bool, args []string) {
+				size, err := strconv.ParseInt(args[1], 10, 64)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), nil, 0o644))
+				ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+			},
 			// printable FILE: no character a terminal could act on.
 			"printable": func(ts *testscript.TestScript, _ bool, args []string) {
 				text := ts.ReadFile(args[0])

@@ -193,7 +193,8 @@ func (d *hosts) became(then, now []*inventory.Inventory) {
 	type place struct{ host, parent string }
 	type both struct {
 		place
-		then, now *compat.Offer
+		then, now         *compat.Offer
+		fromThen, fromNow *compat.Source // an instance of it
 	}
 	var all []both
 	for i := range then {
@@ -201,7 +202,7 @@ func (d *hosts) became(then, now []*inventory.Inventory) {
 		for _, o := range d.engine.Offers(then[i]) {
 			k := slices.IndexFunc(fresh, func(n *compat.Offer) bool { return n.Parent() == o.Parent() && n.Type().TypeName == o.Type().TypeName })
 			if k >= 0 {
-				all = append(all, both{place{o.Host(), o.Parent()}, o, fresh[k]})
+				all = append(all, both{place{o.Host(), o.Parent()}, o, fresh[k], d.engine.Instance(o), d.engine.Instance(fresh[k])})
 			}
 		}
 	}
@@ -220,8 +221,8 @@ func (d *hosts) became(then, now []*inventory.Inventory) {
 				continue
 			}
 			where := fmt.Sprintf("%s, %s", b.host, b.parent)
-			was := d.engine.Outcome(d.engine.Instance(a.then), b.then)
-			is := d.engine.Outcome(d.engine.Instance(a.now), b.now)
+			was := d.engine.Outcome(a.fromThen, b.then)
+			is := d.engine.Outcome(a.fromNow, b.now)
 			sameName := a.then.Type().TypeName == b.then.Type().TypeName
 			alikeNow := !sameName && !alike(a.then.Type(), b.then.Type()) && alike(a.now.Type(), b.now.Type())
 			switch {
