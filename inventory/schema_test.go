@@ -69,7 +69,10 @@ func TestSchema(t *testing.T) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(infer(t)); err != nil {
+	schema := infer(t)
+	schema.Schema = "https://json-schema.org/draft/2020-12/schema"
+	schema.Title = Schema
+	if err := enc.Encode(schema); err != nil {
 		t.Fatal(err)
 	}
 	if *update {
