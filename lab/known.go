@@ -7,6 +7,7 @@ package lab
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // KnownHosts are the hosts that people and tests mean by name.
@@ -44,7 +45,7 @@ func driverHosts() []Host {
 			params += " parents=2"
 		}
 		if params != "" {
-			h.Modules[0] += " " + params
+			h.Modules[0] += " " + strings.TrimSpace(params)
 		}
 		hosts = append(hosts, h)
 	}

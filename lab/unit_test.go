@@ -7,7 +7,9 @@ package lab
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +17,8 @@ import (
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"kindred/lab/internal/truth"
 )
 
 // bzImage makes a boot image around a kernel, as the kernel's build does.
@@ -198,5 +202,103 @@ func TestDied(t *testing.T) {
 	}
 	if e := died("a", strings.Repeat("line\n", 1000), "QEMU ended"); e.Cause != "QEMU ended" || strings.Count(e.Console, "\n") != tailLines-1 {
 		t.Errorf("cause %q, %d lines", e.Cause, strings.Count(e.Console, "\n"))
+	}
+}
+
+func TestDriverBuilds(t *testing.T) {
+	builds, err := DriverBuilds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(builds) < 40 {
+		t.Errorf("only %d builds", len(builds))
+	}
+	seen := map[string]bool{}
+	for _, b := range builds {
+		if seen[b.Name] || !hostName.MatchString(b.Name) || len(b.Types) == 0 {
+			t.Errorf("%+v: named twice, not a host's name, or without types", b)
+		}
+		seen[b.Name] = true
+		if h, ok := KnownHost(b.Name); !ok || !strings.HasPrefix(h.Modules[0], b.Module()) {
+			t.Errorf("no host for build %s: %+v", b.Name, h)
+		}
+	}
+	want := DriverBuild{Name: "gen9", Namespace: "kdx", PCI: true, Dialect: "window", Stream: "1.0", Types: []string{"V4_4", "V5_4"}, Options: "-"}
+	if diff := cmp.Diff(want, builds[1]); diff != "" {
+		t.Errorf("second build (-want +got):\n%s", diff)
+	}
+	for _, bad := range []string{"a b c\n", "a kdx usb window 1.0 V:4:4 0x7 -\n"} {
+		if _, err := parseDriverBuilds(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// TestDriverTruthIsWhole checks the recorded table by itself: it is complete, its two
+// forms agree, and it has what it was made to show.
+func TestDriverTruthIsWhole(t *testing.T) {
+	data, err := os.ReadFile("driver/truth.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table truth.Table
+	if err := json.Unmarshal(data, &table); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("driver/truth.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(page, table.Markdown()) {
+		t.Error("truth.md is not made of truth.json")
+	}
+	names := 0
+	for _, b := range truthPlan(t, "").Builds {
+		names += len(b.Types)
+	}
+	if len(table.Streams) != names || len(table.Pairs) != names*names || len(table.Cut) != names {
+		t.Errorf("%d streams, %d pairs, %d cut for %d types", len(table.Streams), len(table.Pairs), len(table.Cut), names)
+	}
+	got := map[string]string{}
+	for _, p := range table.Pairs {
+		got[p.From+" "+p.To] = strings.TrimSpace(strings.Join([]string{p.Outcome, p.Where, p.Errno, p.State}, " "))
+		if p.From == p.To && (p.Outcome != truth.Accepted || p.State != truth.Equal) && p.From != "nomig/V4_4" && p.From != "anything/V4_4" {
+			t.Errorf("%s does not take its own stream: %+v", p.From, p)
+		}
+	}
+	for pair, want := range map[string]string{
+		"gen8/V4_4 gen9/V4_4":     "accepted   equal",
+		"gen9/V4_4 gen8/V4_4":     "accepted   equal",
+		"gen8/V4_4 gen9/V5_4":     "refused header EINVAL",
+		"split4/4q split5/4q":     "accepted   equal",
+		"rel10/V4_4 rel11/V4_4":   "accepted   equal",
+		"rel11/V4_4 rel10/V4_4":   "refused header EINVAL",
+		"rel10/V4_4 rel20/V4_4":   "refused header EINVAL",
+		"rel11/V4_4 rel20/V4_4":   "refused header EINVAL",
+		"gen8/V4_4 poor/V4_4":     "refused header EINVAL",
+		"bad11/V4_4 rel11/V4_4":   "accepted   equal",
+		"bad11/V4_4 rel12/V4_4":   "refused stop EINVAL",
+		"gen8/V4_4 anything/V4_4": "accepted   different",
+		"param/V4_4 param1/V4_4":  "refused header EINVAL",
+		"mtty10/p1 mtty11/p1":     "refused header EFAULT",
+		"hisi10/q2 hisi11/q2":     "accepted   equal",
+		"hisi10/q2 hisi20/q2":     "refused header EFAULT",
+		"qat1/dc qat1x/dc":        "accepted   equal",
+		"qat1x/dc qat1/dc":        "refused header EINVAL",
+		"qat1/dc qat1slow/dc":     "refused stop EINVAL",
+		"mlxtag/std mlx1/std":     "refused state EOPNOTSUPP",
+		"mlxopt/std mlx1/std":     "accepted   equal",
+		"viopart/net vio1/net":    "refused state EINVAL",
+		"vio2/net vio1/net":       "refused state EINVAL",
+		"xe1/vf xerev/vf":         "refused state ENODEV",
+		"xe1/vf xe2/vf":           "refused state EINVAL",
+		"pds2/lm pds1/lm":         "refused stop EINVAL",
+		"pds1/lm pdsswap/lm":      "accepted   different",
+		"gen8/V4_4 nomig/V4_4":    "refused start ENOTTY",
+		"nomig/V4_4 gen8/V4_4":    "no stream",
+	} {
+		if got[pair] != want {
+			t.Errorf("%s: %q, want %q", pair, got[pair], want)
+		}
 	}
 }
