@@ -163,7 +163,7 @@ func (g *Grade) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
-// UnmarshalYAML reads unknown, off, or {value: text}.
+// UnmarshalYAML reads unknown, off, alike, or {value: text}.
 func (a *Absence) UnmarshalYAML(node ast.Node) error {
 	if node.Type() == ast.MappingType || node.Type() == ast.MappingValueType {
 		var given struct {
@@ -179,10 +179,10 @@ func (a *Absence) UnmarshalYAML(node ast.Node) error {
 		return nil
 	}
 	var word string
-	if err := enum(node, &word, "meaning of absence", "unknown", "off"); err != nil {
+	if err := enum(node, &word, "meaning of absence", "unknown", "off", "alike"); err != nil {
 		return err
 	}
-	a.Off = word == "off"
+	a.Off, a.Alike = word == "off", word == "alike"
 	return nil
 }
 

@@ -37,6 +37,7 @@ const (
 // Absence is what it means that a side is known not to have the attribute.
 type Absence struct {
 	Off     bool   // the feature is off, as before the attribute existed
+	Alike   bool   // both without it are alike, one alone is unknown
 	Default string // this value, unless empty
 	// neither: nothing is known
 }
@@ -111,6 +112,9 @@ func (r *Rule) judgeKind(source, target, max inventory.Value) (Code, Outcome) {
 		targetOff = targetOff || max.State() == inventory.Absent
 	}
 	if sourceOff || targetOff {
+		if r.Absent.Alike && sourceOff && targetOff {
+			return AttributeAccepted, Compatible
+		}
 		if !r.Absent.Off {
 			return AttributeAbsent, Unknown
 		}

@@ -69,7 +69,7 @@ func ownSchemas(t reflect.Type) schemaNode {
 	case reflect.TypeFor[inventory.ParentKind]():
 		return words(inventory.MdevParent, inventory.FunctionParent, inventory.VGPUParent)
 	case reflect.TypeFor[Absence]():
-		return schemaNode{"oneOf": []any{words("unknown", "off"), schemaNode{
+		return schemaNode{"oneOf": []any{words("unknown", "off", "alike"), schemaNode{
 			"type": "object", "additionalProperties": false, "required": []any{"value"},
 			"properties": schemaNode{"value": schemaNode{"type": scalar}},
 		}}}

@@ -245,6 +245,9 @@ func (c *Catalog) addBuild(inv *inventory.Inventory, p *inventory.Parent, s *Sid
 	for _, name := range slices.Compact(modules) {
 		m := inventory.Module{Name: name, BuildID: inventory.Of(same), Parameters: inventory.Attributes{Complete: true}}
 		if v, given := s.Modules[name]; given {
+			if v.State() == inventory.Absent {
+				continue // not loaded there
+			}
 			m.BuildID = v
 		}
 		if hidden("module:" + name) {

@@ -94,7 +94,7 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 		r := Rule{
 			Attribute: name, Of: OfType, Source: "test",
 			Kind:   rapid.SampledFrom(allKinds).Draw(t, "rule"),
-			Absent: pick(t, "absence", Absence{}, Absence{Off: true}, Absence{Default: "1.2"}),
+			Absent: pick(t, "absence", Absence{}, Absence{Off: true}, Absence{Alike: true}, Absence{Default: "1.2"}),
 			Types:  pick(t, "types", "", "", "t"),
 			Form:   pick(t, "form", "", Text, Number, List),
 		}

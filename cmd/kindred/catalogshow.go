@@ -223,6 +223,8 @@ func ruleSays(r *compat.Rule) string {
 	switch {
 	case r.Absent.Off:
 		text += "; absent is off"
+	case r.Absent.Alike:
+		text += "; absent on both is alike"
 	case r.Absent.Default != "":
 		text += "; absent is " + r.Absent.Default
 	}

@@ -50,10 +50,16 @@ func anything(glob string) bool { return strings.Trim(glob, "*") == "" }
 // selectors looks for builds, versions and migration entries that take all or
 // nothing.
 func (l *linter) selectors(c *compat.Catalog) {
+	// Every build has the parts that are listed; a module that is not listed,
+	// where all that are found count, tells builds apart by its name.
+	listed := func(part string) bool {
+		kind, name, _ := strings.Cut(part, ":")
+		return slices.Contains(map[string][]string{"module": c.Build.Modules, "param": c.Build.Parameters, "firmware": c.Build.Firmware, "fact": c.Build.Facts}[kind], name)
+	}
 	every := func(list []compat.Selector) bool {
 		return slices.ContainsFunc(list, func(s compat.Selector) bool {
-			for _, glob := range s {
-				if !anything(glob) {
+			for part, glob := range s {
+				if !anything(glob) || !listed(part) {
 					return false
 				}
 			}
