@@ -60,13 +60,16 @@ struct kdx_regs {
 
 struct kdx_type_def {
 	const char *name;
+	const char *label;
 	u32 iface;		/* the software-visible interface */
 	u32 queues;		/* also what an instance takes from the parent's pool */
 	u32 features;
 };
 
 #define KDX_TYPE(_name, _iface, _queues) {				\
-	.name = _name, .iface = _iface, .queues = _queues,		\
+	.name = _name,							\
+	.label = "Generation " #_iface ", queues: " #_queues,		\
+	.iface = _iface, .queues = _queues,		\
 	.features = (_iface) >= 5 ? 0x1f : 0x07,			\
 }
 

@@ -90,7 +90,7 @@ static int kdx_parent_add(struct device *dev)
 		type->def = &kdx_build.types[i];
 		type->parent = p;
 		type->mtype.sysfs_name = type->def->name;
-		type->mtype.pretty_name = type->def->name;
+		type->mtype.pretty_name = type->def->label;
 		p->mtypes[i] = &type->mtype;
 	}
 	ret = mdev_register_parent(&p->mdev, dev, kdx_mdev_driver, p->mtypes, kdx_build.nr_types);

@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string) error {
 func printUsage() {
 	var hosts strings.Builder
 	for _, h := range lab.KnownHosts() {
-		fmt.Fprintf(&hosts, "  %-3s %s\n", h.Name, strings.Join(h.Modules, ", "))
+		fmt.Fprintf(&hosts, "  %-9s  %s\n", h.Name, strings.Join(h.Modules, ", "))
 	}
 	fmt.Fprintf(os.Stderr, usage, hosts.String())
 }

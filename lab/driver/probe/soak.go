@@ -20,6 +20,7 @@ import (
 // memory is what the kernel holds: objects of each slab cache and free pages.
 type memory struct {
 	Slabs map[string]int
+	Each  map[string]int // objects of one slab
 	Free  int // KiB, with page cache dropped
 	Slab  int // KiB that cannot be reclaimed
 }
@@ -44,18 +45,22 @@ func settled() (memory, error) {
 			return memory{}, err
 		}
 	}
-	m := memory{Slabs: map[string]int{}}
+	m := memory{Slabs: map[string]int{}, Each: map[string]int{}}
 	data, err := os.ReadFile("/proc/slabinfo")
 	if err != nil {
 		return m, err
 	}
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)
-		if len(f) < 3 {
+		if len(f) < 5 {
 			continue
 		}
 		if n, err := strconv.Atoi(f[1]); err == nil {
 			m.Slabs[f[0]] = n
+			m.Each[f[0]], err = strconv.Atoi(f[4])
+			if err != nil {
+				return m, err
+			}
 		}
 	}
 	if data, err = os.ReadFile("/proc/meminfo"); err != nil {

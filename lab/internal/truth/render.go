@@ -157,7 +157,7 @@ func (t *Table) across(out *bytes.Buffer, by map[string][]string, order []string
 }
 
 func (t *Table) cuts(out *bytes.Buffer) {
-	out.WriteString("\n## The beginning of its own stream\n\nEvery build, given the first eighth of what it wrote itself: what STOP says, and the state after.\n\n| build, type | STOP | state |\n| --- | --- | --- |\n")
+	out.WriteString("\n## The beginning of its own stream\n\nEvery build, given the first 1/32 of what it wrote itself: what STOP says, and the state after.\n\n| build, type | STOP | state |\n| --- | --- | --- |\n")
 	for _, c := range t.Cut {
 		if c.State == "" {
 			c.State = "—"

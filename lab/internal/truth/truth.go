@@ -84,8 +84,8 @@ type Pair struct {
 	Config string `json:"config,omitempty"`
 }
 
-// CutTo is the part of a stream that a cut one has: an eighth.
-const CutTo = 8
+// CutTo is the part of a stream that a cut one has: one in so many.
+const CutTo = 32
 
 // Cut is what a build says to the beginning of its own stream.
 type Cut struct {
