@@ -26,7 +26,7 @@ const driverModules = "/lib/modules/*/extra"
 // the other: it has the PCI functions some of them want, and none is loaded yet.
 func driverHost(name string, pci int) Host {
 	// Two processors: races are what a driver dies of.
-	h := Host{Name: name, Modules: []string{DriverPrefix + "nomig"}, Memory: 768, QEMUArgs: []string{"-smp", "2"}}
+	h := Host{Name: name, Modules: []string{DriverPrefix + "nomig"}, Memory: 1280, QEMUArgs: []string{"-smp", "2"}}
 	for i := range pci {
 		h.QEMUArgs = append(h.QEMUArgs, "-device", fmt.Sprintf("edu,addr=0x%x", 0x10+i))
 	}
@@ -360,8 +360,17 @@ func driverKeeps(ctx context.Context, t *testing.T, g *Guest) {
 }
 
 func driverLarge(ctx context.Context, t *testing.T, g *Guest) {
-	modprobe(ctx, t, g, "rel12", "scratch_kib=131072")
-	t.Logf("two devices of 128 MiB: %s", probe(ctx, t, g, "large", "-namespace", "kdx"))
+	modprobe(ctx, t, g, "rel12", "scratch_kib=262144")
+	t.Logf("from one device of 256 MiB to another: %s", probe(ctx, t, g, "large", "-namespace", "kdx"))
+	// Eight of them are more than this machine has: one is refused, and nothing is killed for it.
+	got := sh(ctx, t, g.Client, `for n in 1 2 3 4 5 6 7 8; do
+			(echo 6b647800-0000-4000-8000-00000000000$n > /sys/class/mdev_bus/0000:00:1$((n/5)).0/mdev_supported_types/kdx-V4_4/create) 2>&1 | grep -o 'memory' || true
+		done | sort -u
+		for d in /sys/bus/mdev/devices/*; do echo 1 > $d/remove; done
+		dmesg | grep -ic 'out of memory\|oom' || true`)
+	if got != "memory\n0" {
+		t.Errorf("creating more than fits gave %q, want a refusal and no OOM killer", got)
+	}
 }
 
 // probeReport is what a soak prints.

@@ -11,8 +11,7 @@ $1 == build {
 		fail("a stream version is major.minor")
 	print "// SPDX-License-Identifier: GPL-2.0-only"
 	print "/* Generated from builds by gen.awk. */"
-	print "#include <linux/module.h>"
-	print "#include \"kdx.h\"\n"
+	print "#include \"build.h\"\n"
 	print "static const struct kdx_type_def types[] = {"
 	n = split($6, types, ",")
 	for (i = 1; i <= n; i++) {
@@ -45,7 +44,8 @@ $1 == build {
 		print "module_param_cb(layout, &kdx_number_ops, &kdx_layout, 0444);"
 		print "MODULE_PARM_DESC(layout, \"layout of the state stream: 0 or 1\");"
 	}
-	print "MODULE_DESCRIPTION(\"Kindred lab vendor driver, build " build "\");"
+	# As MODULE_DESCRIPTION, which is in a header ten times the size.
+	print "__MODULE_INFO(description, description, \"Kindred lab vendor driver, build " build "\");"
 	exit
 }
 

@@ -21,8 +21,8 @@ import (
 type memory struct {
 	Slabs map[string]int
 	Each  map[string]int // objects of one slab
-	Free  int // KiB, with page cache dropped
-	Slab  int // KiB that cannot be reclaimed
+	Free  int            // KiB, with page cache dropped
+	Slab  int            // KiB that cannot be reclaimed
 }
 
 // settled reads the kernel's memory when what it put off is done: caches are dropped,
