@@ -116,6 +116,9 @@ func genCatalog(t *rapid.T, namespace string) *Catalog {
 		default:
 			r.Of = pick(t, "of", OfType, OfType, OfType, OfParent, OfFirmware, OfFact, OfDescription)
 		}
+		if r.Kind == Copy || r.Kind == Ignore { // they compare nothing
+			r.Refused, r.Otherwise = nil, 0
+		}
 		c.Rules = append(c.Rules, r)
 	}
 	if chance(t, "of the host", 4) {
