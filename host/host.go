@@ -132,7 +132,7 @@ func (h *Host) finish(inv *inventory.Inventory, w *warnings) (*inventory.Invento
 }
 
 // adopt gives a device whose parent was not listed (it went meanwhile, or
-// could not be read) a parent that offers nothing, so that it is not lost.
+// could not be read) a parent of which nothing is known, so that it is not lost.
 func adopt(inv *inventory.Inventory) {
 	known := make(map[string]bool, len(inv.Parents))
 	for i := range inv.Parents {
@@ -142,7 +142,7 @@ func adopt(inv *inventory.Inventory) {
 		d := &inv.Devices[i]
 		if !known[d.Parent] {
 			known[d.Parent] = true
-			inv.Parents = append(inv.Parents, inventory.Parent{Name: d.Parent, Kind: inventory.MdevParent, Namespace: d.Type.Namespace})
+			inv.Parents = append(inv.Parents, inventory.Parent{Name: d.Parent, Kind: inventory.MdevParent, Namespace: d.Type.Namespace, TypesUnread: true})
 		}
 	}
 }
@@ -151,9 +151,9 @@ func adopt(inv *inventory.Inventory) {
 func (h *Host) scan(inv *inventory.Inventory, warn tree.Warn) {
 	parents, listed := mdev.Parents(h.dir, mdev.Full, warn)
 	devices := mdev.Devices(h.dir, mdev.Full, warn)
-	functionParents, functions := h.functions(warn)
-	inv.Parents, inv.Devices = append(parents, functionParents...), append(devices, functions...)
-	inv.ParentsUnread = !listed
+	functionParents, functions, functionsListed := h.functions(warn)
+	inv.Parents, inv.Devices = unique(append(parents, functionParents...), warn), append(devices, functions...)
+	inv.ParentsUnread = !listed || !functionsListed
 	holders := proc.ReadHolders(h.dir)
 	for i := range inv.Devices {
 		inv.Devices[i].InUse = holders.InUse(&inv.Devices[i])
@@ -164,15 +164,17 @@ func (h *Host) scan(inv *inventory.Inventory, warn tree.Warn) {
 func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.Warn) {
 	var functionParents []inventory.Parent
 	var functions []inventory.Device
+	var functionsListed bool
 	var alongside sync.WaitGroup
 	alongside.Go(func() {
-		functionParents, functions = h.functions(warn)
+		functionParents, functions, functionsListed = h.functions(warn)
 		countFree(functionParents, functions)
 	})
 	defer func() {
 		alongside.Wait()
 		if types {
-			inv.Parents = append(inv.Parents, functionParents...)
+			inv.Parents = unique(append(inv.Parents, functionParents...), warn)
+			inv.ParentsUnread = inv.ParentsUnread || !functionsListed
 		}
 		if devices {
 			inv.Devices = append(inv.Devices, functions...)
@@ -187,9 +189,34 @@ func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.War
 	}
 }
 
-// functions reads PCI functions of both kinds.
-func (h *Host) functions(warn tree.Warn) ([]inventory.Parent, []inventory.Device) {
-	bound := pci.List(h.dir, warn)
+// unique leaves one parent of each name: a function can offer types in two
+// ways, as a card does that gives some of its functions a vGPU type and others
+// to guests whole, and an inventory holds one. A parent that offers more than
+// bound functions stays; what is left out makes its list of types not whole.
+func unique(parents []inventory.Parent, warn tree.Warn) []inventory.Parent {
+	at := make(map[string]int, len(parents))
+	kept := parents[:0]
+	for _, p := range parents {
+		i, twice := at[p.Name]
+		if !twice {
+			at[p.Name] = len(kept)
+			kept = append(kept, p)
+			continue
+		}
+		left := p
+		if kept[i].Kind == inventory.FunctionParent {
+			kept[i], left = p, kept[i]
+		}
+		kept[i].TypesUnread = true
+		warn(left.Path, fmt.Errorf("offers types as %s parent and as %s parent: the latter are left out", kept[i].Kind, left.Kind))
+	}
+	return kept
+}
+
+// functions reads PCI functions of both kinds. listed is false when there may
+// be more.
+func (h *Host) functions(warn tree.Warn) (all []inventory.Parent, held []inventory.Device, listed bool) {
+	bound, listed := pci.List(h.dir, warn)
 	var ofNVIDIA []pci.Bound
 	bound = slices.DeleteFunc(bound, func(b pci.Bound) bool {
 		is := nvidia.IsFunction(h.dir, b)
@@ -200,7 +227,7 @@ func (h *Host) functions(warn tree.Warn) ([]inventory.Parent, []inventory.Device
 	})
 	parents, devices := pci.Functions(h.dir, bound, warn)
 	cards, vgpus := nvidia.Read(h.dir, ofNVIDIA, warn)
-	return append(parents, cards...), append(devices, vgpus...)
+	return append(parents, cards...), append(devices, vgpus...), listed
 }
 
 // countFree gives the types of bound functions their room: the functions that
@@ -300,10 +327,19 @@ func (h *Host) migration(inv *inventory.Inventory, probe bool, warn tree.Warn) {
 		}
 		if p := inv.Parent(d.Parent); p != nil && d.Migration != nil {
 			if t := p.Type(d.Type); t != nil {
-				t.Migration = d.Migration
+				t.Migration = sibling(t.Migration, d.Migration)
 			}
 		}
 	}
+}
+
+// sibling is what instances of one type show together. Ones that differ tell
+// nothing of the next: mlx5 lets its ports be set migratable one by one.
+func sibling(shown, next *inventory.Migration) *inventory.Migration {
+	if shown != nil && shown.Can != next.Can {
+		return &inventory.Migration{Can: inventory.Unknown, Source: next.Source}
+	}
+	return next
 }
 
 // ownedIdle are the devices that may be opened: Kindred's own by its records,
@@ -325,6 +361,9 @@ func (h *Host) firmware(ctx context.Context, inv *inventory.Inventory, warn tree
 	var conn *devlink.Conn
 	for i := range inv.Parents {
 		p := &inv.Parents[i]
+		if p.Path == "" {
+			continue // it was not reached
+		}
 		if p.PCI == nil {
 			p.Firmware = inventory.Attributes{Complete: true}
 			continue

@@ -8,8 +8,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -292,5 +294,52 @@ func TestNotAHost(t *testing.T) {
 	inv := read(t, build(t, map[string]string{"sys/": "", "etc/hostname": "bare\n"}))
 	if len(inv.Parents)+len(inv.Devices)+len(inv.Warnings) != 0 || inv.Host.Name != "bare" {
 		t.Errorf("a host without any bus: %+v", inv)
+	}
+}
+
+// TestNotWhole: what could not be read leaves the lists open instead of making
+// them short, a name stands once, and a bad record hides nothing else.
+func TestNotWhole(t *testing.T) {
+	const card, first, second = "0000:41:00.0", "sys/devices/pci0000:40/0000:41:00.5/", "sys/devices/pci0000:40/0000:41:00.6/"
+	for _, c := range []struct {
+		name        string
+		change      map[string]string // "" removes
+		typesUnread bool
+		unread      bool // parents
+		warning     string
+	}{
+		{"all read", nil, false, false, "60-broken.yaml"},
+		{"the current type is no text", map[string]string{first + "nvidia/current_vgpu_type": "\xff"}, true, false, "current_vgpu_type"},
+		{"the list is no list", map[string]string{first + "nvidia/creatable_vgpu_types": "nonsense"}, true, false, "creatable_vgpu_types"},
+		{"another function given whole", map[string]string{second + "driver": "-> ../../../bus/pci/drivers/vfio-pci"}, true, false, "as vgpu parent and as function parent"},
+		{"functions that cannot be listed", map[string]string{"sys/bus/pci/devices": "a file"}, false, true, "sys/bus/pci/devices"},
+		{"a nameless type on record", map[string]string{"var/lib/kindred/idle/" + card + ".json": `{"taken": "2026-11-01T00:00:00Z", "types": [{"namespace": "nvidia", "name": ""}]}`}, false, false, "idle/" + card},
+		{"a contract that says two things", map[string]string{"var/lib/kindred/devices/0000:41:00.4.json": `{"ours": true, "contract": {"device_attributes": {"values": {"a": "b"}, "unread": ["a"]}}}`}, false, false, "devices/0000:41:00.4"},
+		{"a record with more after it", map[string]string{"var/lib/kindred/devices/0000:41:00.4.json": `{"ours": true, "contract": null} more`}, false, false, "devices/0000:41:00.4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := maps.Clone(built["nvidia"])
+			for name, text := range c.change {
+				maps.DeleteFunc(files, func(old, _ string) bool { return strings.HasPrefix(old, name+"/") })
+				files[name] = text
+			}
+			inv := read(t, build(t, files))
+			if inv.ParentsUnread != c.unread {
+				t.Errorf("parents unread: %v", inv.ParentsUnread)
+			}
+			if p := inv.Parent(card); p != nil && p.TypesUnread != c.typesUnread || p == nil && !c.unread {
+				t.Errorf("the card is %+v", p)
+			}
+			for _, p := range inv.Parents {
+				for _, typ := range p.Types {
+					if c.typesUnread && strings.HasSuffix(c.name, "type is no text") && (typ.Available != nil || typ.Creatable == inventory.No) {
+						t.Errorf("with a function unread, %s has room %v, creatable %s", typ.Full(), typ.Available, typ.Creatable)
+					}
+				}
+			}
+			if !slices.ContainsFunc(inv.Warnings, func(w inventory.Warning) bool { return strings.Contains(w.Path+": "+w.Problem, c.warning) }) {
+				t.Errorf("no warning of %q: %v", c.warning, inv.Warnings)
+			}
+		})
 	}
 }

@@ -67,6 +67,10 @@ func qemuArch() string {
 		return "x86_64"
 	case "arm64":
 		return "aarch64"
+	case "386":
+		return "i386"
+	case "ppc64le":
+		return "ppc64"
 	}
 	return runtime.GOARCH
 }

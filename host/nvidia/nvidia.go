@@ -68,6 +68,11 @@ func Read(d tree.Dir, functions []pci.Bound, warn tree.Warn) ([]inventory.Parent
 	if len(parents) > 0 {
 		complete(d, parents, warn)
 		nameInstances(parents, devices)
+		for i := range parents {
+			if parents[i].TypesUnread {
+				openRoom(&parents[i])
+			}
+		}
 	}
 	return parents, devices
 }
@@ -88,26 +93,31 @@ func readCard(d tree.Dir, address string, warn tree.Warn) inventory.Parent {
 }
 
 // readFunction adds what one function lists to its card, and returns it as a
-// device when it has a type.
+// device when it has a type. What it does not tell may be a type that the card
+// offers, or an instance: the card's list is not whole then.
 func readFunction(d tree.Dir, dir string, vf *inventory.PCI, card *inventory.Parent, warn tree.Warn) *inventory.Device {
 	name := path.Join(dir, "nvidia", "current_vgpu_type")
 	current, err := tree.Text(d, name)
 	if err != nil {
 		warn(name, err)
+		card.TypesUnread = true
 		return nil
 	}
 	if _, err := strconv.ParseUint(current, 10, 32); err != nil {
 		warn(name, fmt.Errorf("%q is not a type's number", current))
+		card.TypesUnread = true
 		return nil
 	}
 	name = path.Join(dir, "nvidia", "creatable_vgpu_types")
 	text, err := tree.Text(d, name)
 	if err != nil {
 		warn(name, err)
+		card.TypesUnread = true
 	}
 	list, err := ParseCreatable(text)
 	if err != nil {
 		warn(name, err)
+		card.TypesUnread = true
 	}
 	for _, entry := range list {
 		t := listed(card, entry)
@@ -133,6 +143,18 @@ func readFunction(d tree.Dir, dir string, vf *inventory.PCI, card *inventory.Par
 		return name == "creatable_vgpu_types" || name == "current_vgpu_type"
 	}, warn)
 	return dev
+}
+
+// openRoom leaves open how much room there is on a card one of whose functions
+// could not be read: that function may have room too.
+func openRoom(card *inventory.Parent) {
+	for i := range card.Types {
+		t := &card.Types[i]
+		t.Available = nil
+		if t.Creatable == inventory.No {
+			t.Creatable = inventory.Unknown
+		}
+	}
 }
 
 // listed returns the card's type of that number, new with no room.

@@ -15,22 +15,26 @@ import (
 // Bound is a function that is bound to a driver.
 type Bound struct{ Address, Driver string }
 
-// List lists the functions that are bound to a driver, by address.
-func List(d tree.Dir, warn tree.Warn) []Bound {
+// List lists the functions that are bound to a driver, by address. listed is
+// false when there may be more.
+func List(d tree.Dir, warn tree.Warn) (list []Bound, listed bool) {
 	entries, err := d.ReadDir(Devices)
+	if errors.Is(err, fs.ErrNotExist) { // a machine without PCI
+		return nil, true
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) { // a machine without PCI
-			warn(Devices, err)
-		}
-		return nil
+		warn(Devices, err)
+		return nil, false
 	}
-	var list []Bound
+	listed = true
 	for _, e := range entries {
-		if driver, ok := tree.LinkBase(d, Devices+"/"+e.Name+"/driver", warn).Get(); ok {
-			list = append(list, Bound{e.Name, driver})
+		driver := tree.LinkBase(d, Devices+"/"+e.Name+"/driver", warn)
+		listed = listed && driver.State() != inventory.NotObserved
+		if name, ok := driver.Get(); ok {
+			list = append(list, Bound{e.Name, name})
 		}
 	}
-	return list
+	return list, listed
 }
 
 // Functions reads those of the bound functions whose driver is one of VFIO as
@@ -88,16 +92,18 @@ func vfioNodes(d tree.Dir, warn tree.Warn) (nodes map[string]inventory.Value, co
 		}
 		return nil, false
 	}
+	complete = true
 	nodes = make(map[string]inventory.Value, len(entries))
 	for _, e := range entries {
 		dir, err := tree.Target(d, class+"/"+e.Name) // <function>/vfio-dev/<node>
 		if err != nil {
 			warn(class+"/"+e.Name, err)
+			complete = false
 			continue
 		}
 		nodes[path.Base(path.Dir(path.Dir(dir)))] = inventory.Of(e.Name)
 	}
-	return nodes, true
+	return nodes, complete
 }
 
 // vfioDriver tells VFIO's drivers by their names.

@@ -16,14 +16,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"kindred/host/tree"
 	"kindred/inventory"
@@ -50,7 +48,7 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 		dev := &inv.Devices[i]
 		name := path.Join(Dir, "devices", file(dev.ID))
 		var r Device
-		switch err := read(d, name, &r); {
+		switch err := read(d, name, &r, r.check); {
 		case err == nil:
 			dev.Ours, dev.Contract = r.Ours, r.Contract
 		case !errors.Is(err, fs.ErrNotExist):
@@ -65,13 +63,35 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 		}
 		name := path.Join(Dir, "idle", file(p.Name))
 		var r Idle
-		switch err := read(d, name, &r); {
+		switch err := read(d, name, &r, r.check); {
 		case err == nil:
 			r.complete(p, name)
 		case !errors.Is(err, fs.ErrNotExist):
 			warn(name, err)
 		}
 	}
+}
+
+// check refuses a record that no inventory could hold: it must not make the
+// whole inventory fail.
+func (r *Device) check() error {
+	one := inventory.Inventory{
+		Origin: inventory.FromTree, Host: inventory.Host{Name: "record"},
+		Parents: []inventory.Parent{{Name: "record", Kind: inventory.MdevParent}},
+		Devices: []inventory.Device{{ID: "record", Parent: "record", InUse: inventory.Unknown, Contract: r.Contract}},
+	}
+	return one.Validate()
+}
+
+func (r *Idle) check() error {
+	for i := range r.Types {
+		r.Types[i].Creatable = inventory.No // it was of then, and is not believed
+	}
+	one := inventory.Inventory{
+		Origin: inventory.FromTree, Host: inventory.Host{Name: "record"},
+		Parents: []inventory.Parent{{Name: "record", Kind: inventory.VGPUParent, Types: r.Types}},
+	}
+	return one.Validate()
 }
 
 // complete adds the remembered types that the parent does not list now.
@@ -92,42 +112,66 @@ func (r *Idle) complete(p *inventory.Parent, name string) {
 }
 
 // RememberIdle writes, below root, the types of every parent of inv that has
-// no instance and hides its types when it is full. It returns the files.
+// no instance and hides its types when it is full. It returns the files, as
+// names below root. Links that lead out of root are refused, as when reading.
 func RememberIdle(root string, inv *inventory.Inventory) ([]string, error) {
 	busy := make(map[string]bool)
 	for i := range inv.Devices {
 		busy[inv.Devices[i].Parent] = true
 	}
+	below, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("remember types: %w", err)
+	}
+	defer below.Close()
 	var files []string
 	for i := range inv.Parents {
 		p := &inv.Parents[i]
-		if p.Kind != inventory.VGPUParent || busy[p.Name] {
-			continue
+		if p.Kind != inventory.VGPUParent || busy[p.Name] || p.TypesUnread {
+			continue // what could not be read may be an instance
 		}
 		r := Idle{Taken: inv.Taken}
 		for _, t := range p.Types {
 			if t.ListedBy == inventory.ListedByKernel {
+				t.Facts = nil // the operator's, stated anew for every inventory
 				r.Types = append(r.Types, t)
 			}
 		}
 		if len(r.Types) == 0 {
 			continue
 		}
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
-		}
-		dir := filepath.Join(root, Dir, "idle")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
-		}
-		name := filepath.Join(dir, file(p.Name))
-		if err := renameio.WriteFile(name, append(data, '\n'), 0o644); err != nil {
+		name := path.Join(Dir, "idle", file(p.Name))
+		if err := r.write(below, name); err != nil {
 			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
 		}
 		files = append(files, name)
 	}
 	return files, nil
+}
+
+// write replaces the file as a whole: a reader or a power cut sees the old one
+// or the new one.
+func (r *Idle) write(below *os.Root, name string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := below.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	next := name + ".new"
+	if err := below.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := below.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return below.Rename(next, name)
 }
 
 // file is the record's file name for a kernel object: names of the kernel have
@@ -136,12 +180,18 @@ func file(id string) string {
 	return strings.ReplaceAll(id, "/", "!") + ".json"
 }
 
-func read(d tree.Dir, name string, into any) error {
+func read(d tree.Dir, name string, into any, check func() error) error {
 	data, err := d.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	return parse(data, into)
+	if err := parse(data, into); err != nil {
+		return err
+	}
+	if err := check(); err != nil {
+		return fmt.Errorf("not a record: %w", err)
+	}
+	return nil
 }
 
 func parse(data []byte, into any) error {
@@ -149,6 +199,9 @@ func parse(data []byte, into any) error {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("not a record: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("not a record: more text after its end")
 	}
 	return nil
 }

@@ -62,6 +62,38 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// TestIdleStays: nothing is written outside the root, of a card that was not
+// read whole, or of facts, which are the operator's.
+func TestIdleStays(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(root, "var")); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := RememberIdle(root, card()); err == nil {
+		t.Errorf("wrote %v through a link out of the root", files)
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside there are %v, %v", left, err)
+	}
+	open := card()
+	open.Parents[0].TypesUnread = true
+	if files, err := RememberIdle(t.TempDir(), open); err != nil || len(files) != 0 {
+		t.Errorf("a card with a function unread was remembered: %v, %v", files, err)
+	}
+	root = t.TempDir()
+	stated := card()
+	stated.Parents[0].Types[0].Facts = inventory.Facts{"ecc": {Value: inventory.Of("on")}}
+	for range 2 { // the second time over the first
+		files, err := RememberIdle(root, stated)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("remembered %v, %v", files, err)
+		}
+		if data, err := os.ReadFile(filepath.Join(root, files[0])); err != nil || strings.Contains(string(data), "ecc") {
+			t.Errorf("%v: facts were written down:\n%s", err, data)
+		}
+	}
+}
+
 // TestContract: a record is a contract, no record is none, and a record that
 // cannot be read leaves it open.
 func TestContract(t *testing.T) {
