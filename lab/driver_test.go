@@ -176,6 +176,7 @@ func TestDriver(t *testing.T) {
 		"self-description":  driverDescribes,
 		"two namespaces":    driverNamespaces,
 		"busy":              driverBusy,
+		"outlived":          driverOutlived,
 		"faults":            driverFaults,
 		"kept state":        driverKeeps,
 		"256 MiB":           driverLarge,
@@ -217,6 +218,13 @@ func driverLoads(ctx context.Context, t *testing.T, g *Guest) {
 			t.Errorf("%s and %s have one build-id", b.Name, other)
 		}
 		ids[id] = b.Name
+	}
+	// All that the kernel has to say of them is the taint, once.
+	log := sh(ctx, t, g.Client, "dmesg | grep -v 'lab: \\|not a number\\|not a power\\|not own\\|invalid for parameter' | grep -o 'kdx_[a-z0-9]*: .*' || true")
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "loading out-of-tree module taints kernel") && !strings.Contains(line, "module verification failed") {
+			t.Errorf("loading said %s", strings.TrimSpace(line))
+		}
 	}
 }
 
@@ -326,6 +334,14 @@ func driverBusy(ctx context.Context, t *testing.T, g *Guest) {
 		exec 3>&-; echo 1 > /sys/bus/mdev/devices/`+uuid+`/remove; wait
 		rm /tmp/end /tmp/hold; ls /sys/bus/mdev/devices; ls -d /sys/class/mdev_bus/* | wc -l`)
 	if want := "Resource temporarily unavailable\nFile exists\n2"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func driverOutlived(ctx context.Context, t *testing.T, g *Guest) {
+	sh(ctx, t, g.Client, "modprobe kdx_rel12")
+	got := strings.TrimSpace(string(probe(ctx, t, g, "outlive", "kdx_rel12")))
+	if want := "write: ENODEV, read: EBADF, info: ENOTTY, unloading: EAGAIN, then: ok"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -10,6 +10,7 @@
 //	probe transfers ...   moves state to and fro between two devices, and watches too
 //	probe fuzz ...        does what no program should
 //	probe faults MODULE   switches every fault on and says what it does
+//	probe outlive MODULE  closes and removes a device before its data fd
 //	probe keep NAMESPACE  what a second opener finds
 //	probe large           moves a large state, and times it
 //	probe hold UUID       opens a device, says so, and keeps it until its input ends
@@ -55,6 +56,8 @@ func run(args []string) error {
 		return fuzz(time.Duration(*seconds)*time.Second, *seed)
 	case "faults":
 		return faults(flags.Arg(0), *namespace)
+	case "outlive":
+		return outlive(flags.Arg(0), *namespace)
 	case "keep":
 		return keep(flags.Arg(0))
 	case "large":

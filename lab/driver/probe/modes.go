@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -154,6 +155,41 @@ func ends(d *raw.Device, _ []byte) (string, error) {
 			return "0", nil
 		}
 	}
+}
+
+// outlive keeps a data fd beyond its device, its parent's driver and, it tries, its module.
+func outlive(module, namespace string) error {
+	t, err := firstType(namespace)
+	if err != nil {
+		return err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(filepath.Dir(t.Dir)))
+	if err != nil {
+		return err
+	}
+	fd := -1
+	err = fresh(t, func(d *raw.Device) error {
+		fd, err = d.SetState(raw.Resuming)
+		if err != nil {
+			return err
+		}
+		_, err = unix.Write(fd, make([]byte, 8))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// The device is closed and removed. Now its parent goes.
+	if err := os.WriteFile(parent+"/driver/unbind", []byte(filepath.Base(parent)), 0); err != nil {
+		return err
+	}
+	_, write := unix.Write(fd, make([]byte, 8))
+	_, read := unix.Read(fd, make([]byte, 8))
+	_, _, info := raw.PrecopyInfo(fd)
+	busy := raw.Unload(module)
+	unix.Close(fd)
+	fmt.Printf("write: %s, read: %s, info: %s, unloading: %s, then: %s\n", said(write), said(read), said(info), said(busy), said(unload(module)))
+	return nil
 }
 
 // keep says what a new opener finds of a device that the last one left in STOP.

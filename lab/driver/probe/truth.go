@@ -146,7 +146,7 @@ func fresh(t raw.Type, do func(d *raw.Device) error) (err error) {
 }
 
 func record(b truth.Build, t raw.Type) (*source, error) {
-	s := &source{Stream: truth.Stream{Build: b.Name, Type: t.Name, Dialect: b.Dialect}}
+	s := &source{Stream: truth.Stream{Build: b.Name, Type: t.Name, ID: b.Namespace + "-" + t.Name, Dialect: b.Dialect}}
 	err := fresh(t, func(d *raw.Device) error {
 		if err := work(d, 0x1234); err != nil {
 			return err
@@ -171,6 +171,9 @@ func record(b truth.Build, t raw.Type) (*source, error) {
 			if err := errors.Join(post(d, 0, opFeed, 0, 99), post(d, 0, opMix, 0, 0)); err != nil {
 				return err
 			}
+		}
+		if s.Said, err = d.DataSize(); err != nil {
+			return err
 		}
 		// Work after pre-copy was read: only the final state has it.
 		late := func() error { return d.Write64(regFeed, 77) }

@@ -33,8 +33,10 @@ type Table struct {
 type Stream struct {
 	Build   string `json:"build"`
 	Type    string `json:"type"`
+	ID      string `json:"id"` // the type's full name
 	Dialect string `json:"dialect"`
 	Size    int    `json:"size"`
+	Said    uint64 `json:"said"` // what MIG_DATA_SIZE said before
 	Initial uint64 `json:"initial"`        // bytes PRE_COPY called initial
 	None    string `json:"none,omitempty"` // the errno, if it cannot migrate
 }
