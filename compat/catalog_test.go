@@ -268,6 +268,9 @@ func FuzzParseCatalog(f *testing.F) {
 			return
 		}
 		// What is parsed can be asked.
+		if _, _, err := c.Try(nil); err != nil && len(c.Namespaces) == 1 {
+			t.Fatal(err)
+		}
 		p := newPair()
 		c.Namespaces = []string{"ns"}
 		p.catalog = c

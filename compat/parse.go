@@ -39,12 +39,15 @@ func (c *Catalog) check() error {
 	case len(c.Namespaces) == 0 || slices.Contains(c.Namespaces, ""):
 		return bad(1, "no namespaces, or an empty one: a catalog says which drivers it is about")
 	}
-	for what, n := range map[string]int{
-		"rules": len(c.Rules), "migration": len(c.Migration), "epochs": len(c.Epochs), "known-bad": len(c.KnownBad),
-		"equivalent": len(c.Equivalent), "waivers": len(c.Waivers), "examples": len(c.Examples.Cases), "namespaces": len(c.Namespaces),
+	for _, list := range []struct {
+		what string
+		n    int
+	}{
+		{"rules", len(c.Rules)}, {"migration", len(c.Migration)}, {"epochs", len(c.Epochs)}, {"known-bad", len(c.KnownBad)},
+		{"equivalent", len(c.Equivalent)}, {"waivers", len(c.Waivers)}, {"examples", len(c.Examples.Cases)}, {"namespaces", len(c.Namespaces)},
 	} {
-		if n > maxEntries {
-			return bad(1, "%d entries in %s: a catalog has at most %d, since each may be held against each", n, what, maxEntries)
+		if list.n > maxEntries {
+			return bad(1, "%d entries in %s: a catalog has at most %d, since each may be held against each", list.n, list.what, maxEntries)
 		}
 	}
 	for i := range c.Rules {

@@ -187,57 +187,91 @@ func descriptionRules(c *compat.Catalog) (rules []*compat.Rule) {
 	return rules
 }
 
+// both is a type that a parent offered and offers.
+type both struct {
+	host, parent      string
+	then, now         *compat.Offer
+	fromThen, fromNow *compat.Source // an instance of it
+}
+
 // became looks for pairs of types on different parents that the engine refused
 // before and takes now, or that were told apart before and are alike now.
 func (d *hosts) became(then, now []*inventory.Inventory) {
-	type place struct{ host, parent string }
-	type both struct {
-		place
-		then, now         *compat.Offer
-		fromThen, fromNow *compat.Source // an instance of it
-	}
-	var all []both
-	for i := range then {
-		fresh := d.engine.Offers(now[i])
-		for _, o := range d.engine.Offers(then[i]) {
-			k := slices.IndexFunc(fresh, func(n *compat.Offer) bool { return n.Parent() == o.Parent() && n.Type().TypeName == o.Type().TypeName })
-			if k >= 0 {
-				all = append(all, both{place{o.Host(), o.Parent()}, o, fresh[k], d.engine.Instance(o), d.engine.Instance(fresh[k])})
+	all := d.kept(then, now)
+	// Only what has a name, a label or an interface in common can be compatible.
+	common := make(map[string][]int)
+	for i := range all {
+		t := all[i].now.Type()
+		for _, key := range []string{"name " + t.Full(), fmt.Sprintf("label %q%q", t.Namespace, t.Label), "interface " + interfaceOf(t)} {
+			if len(common[key]) < maxPairs {
+				common[key] = append(common[key], i)
 			}
 		}
 	}
-	// Hosts come in few shapes: offers that say the same before and after are
-	// looked at once.
-	seen := make(map[string]bool)
-	all = slices.DeleteFunc(all, func(b both) bool {
-		key := shapeOf(b.then.Type()) + shapeOf(b.now.Type()) + b.then.Build().ID + b.now.Build().ID
-		known := seen[key]
-		seen[key] = true
-		return known
-	})
-	for _, a := range all {
-		for _, b := range all {
-			if a == b {
-				continue
-			}
-			where := fmt.Sprintf("%s, %s", b.host, b.parent)
-			was := d.engine.Outcome(a.fromThen, b.then)
-			is := d.engine.Outcome(a.fromNow, b.now)
-			sameName := a.then.Type().TypeName == b.then.Type().TypeName
-			alikeNow := !sameName && !alike(a.then.Type(), b.then.Type()) && alike(a.now.Type(), b.now.Type())
-			switch {
-			case was == compat.Incompatible && is == compat.Compatible:
-				d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer the older interface under its own name from the start: then nothing changes later", "%s of %s could not go there, and now can", a.now.Type().Full(), a.host+", "+a.parent)
-			case alikeNow && a.now.Type().Full() < b.now.Type().Full():
-				d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer "+a.now.Type().Full()+" there instead: one interface has one name", "it and %s had different attributes, and now have the same", a.now.Type().Full())
+	done := make(map[[2]int]bool)
+	for _, group := range common {
+		for _, i := range group {
+			for _, k := range group {
+				if pair := [2]int{i, k}; i != k && !done[pair] {
+					done[pair] = true
+					d.pair(&all[i], &all[k])
+				}
 			}
 		}
 	}
 }
 
+// kept lists the types that parents offered and still offer. Hosts come in few
+// shapes: those that say the same before and after are listed once.
+func (d *hosts) kept(then, now []*inventory.Inventory) []both {
+	var all []both
+	seen := make(map[string]bool)
+	for i := range then {
+		fresh := make(map[string]*compat.Offer)
+		for _, n := range d.engine.Offers(now[i]) {
+			fresh[fmt.Sprintf("%q%q", n.Parent(), n.Type().TypeName)] = n
+		}
+		for _, o := range d.engine.Offers(then[i]) {
+			n := fresh[fmt.Sprintf("%q%q", o.Parent(), o.Type().TypeName)]
+			if n == nil {
+				continue
+			}
+			key := shapeOf(o.Type()) + shapeOf(n.Type()) + o.Build().ID + n.Build().ID
+			if !seen[key] {
+				seen[key] = true
+				all = append(all, both{o.Host(), o.Parent(), o, n, d.engine.Instance(o), d.engine.Instance(n)})
+			}
+		}
+	}
+	return all
+}
+
+// pair says whether a device of one type could not become the other, and now
+// can.
+func (d *hosts) pair(a, b *both) {
+	where := fmt.Sprintf("%s, %s", b.host, b.parent)
+	was, is := d.engine.Outcome(a.fromThen, b.then), d.engine.Outcome(a.fromNow, b.now)
+	differed := a.then.Type().TypeName != b.then.Type().TypeName && !alike(a.then.Type(), b.then.Type())
+	switch {
+	case was == compat.Incompatible && is == compat.Compatible:
+		d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer the older interface under its own name from the start: then nothing changes later", "%s of %s could not go there, and now can", a.now.Type().Full(), a.host+", "+a.parent)
+	case differed && alike(a.now.Type(), b.now.Type()) && a.now.Type().Full() < b.now.Type().Full():
+		d.add(TypeBecameCompatible, where, b.now.Type().Full(), "offer "+a.now.Type().Full()+" there instead: one interface has one name", "it and %s had different attributes, and now have the same", a.now.Type().Full())
+	}
+}
+
+// maxPairs is how many offers with something in common are compared each with
+// each; hosts come in few shapes.
+const maxPairs = 200
+
 func shapeOf(t *inventory.Type) string {
+	return fmt.Sprintf("%q%q%q", t.Full(), t.Label, t.Description) + interfaceOf(t)
+}
+
+// interfaceOf is a type's API and attributes as text.
+func interfaceOf(t *inventory.Type) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q%q%q%q", t.Full(), t.Label, t.DeviceAPI, t.Description)
+	fmt.Fprintf(&b, "%q", t.DeviceAPI)
 	for _, name := range attributeNames(t, t) {
 		fmt.Fprintf(&b, "%q=%q", name, t.Attributes.Get(name))
 	}

@@ -43,30 +43,76 @@ func (l *linter) offers() {
 		}
 		l.instances(inv)
 	}
-	var distinct []offer
+	l.pairs(list)
+}
+
+// pairs compares offers that have something in common: a name, a label, an
+// interface, or a declaration. Of equal offers the first stands for all.
+func (l *linter) pairs(list []offer) {
+	seen := make(map[string]bool)
+	common := make(map[string][]offer)
+	var order []string
+	put := func(key string, o offer) {
+		if common[key] == nil {
+			order = append(order, key)
+		}
+		common[key] = append(common[key], o)
+	}
 	for _, o := range list {
-		if !slices.ContainsFunc(distinct, func(d offer) bool { return d.TypeName == o.TypeName && d.Label == o.Label && alike(d.Type, o.Type) }) {
-			distinct = append(distinct, o)
+		shape := shapeOf(o.Type)
+		key := fmt.Sprintf("%q%q%q", o.Namespace, o.Name, o.Label) + shape
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		put("name "+o.Full(), o)
+		put(fmt.Sprintf("label %q%q", o.Namespace, o.Label), o)
+		put("shape "+shape, o)
+		if c, i := l.declaration(o.TypeName); c != nil {
+			put(fmt.Sprintf("declared %s %d", c.Name, i), o)
 		}
 	}
-	for i, a := range distinct {
-		for _, b := range distinct[i+1:] {
-			l.two(a, b)
+	done := make(map[[2]*inventory.Type]bool)
+	for _, key := range order {
+		group := common[key]
+		for i, a := range group {
+			if i > 0 && len(group) > maxPairs {
+				break // the first with each other one has to do
+			}
+			for _, b := range group[i+1:] {
+				if pair := [2]*inventory.Type{a.Type, b.Type}; !done[pair] {
+					done[pair] = true
+					l.two(a, b)
+				}
+			}
 		}
 	}
 }
 
-// alike reports whether two offers say the same of the interface.
-func alike(a, b *inventory.Type) bool {
-	if a.DeviceAPI != b.DeviceAPI || a.Description != b.Description || len(a.Attributes.Values) != len(b.Attributes.Values) {
-		return false
+// maxPairs is how many offers are compared each with each.
+const maxPairs = 100
+
+// shapeOf is what is known of an interface, as text.
+func shapeOf(t *inventory.Type) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q%q%v", t.DeviceAPI, t.Description, t.Attributes.Complete)
+	for _, name := range presentNames(&t.Attributes) {
+		fmt.Fprintf(&b, "%q=%q", name, t.Attributes.Get(name).Text())
 	}
-	for name := range a.Attributes.Values {
-		if a.Attributes.Get(name) != b.Attributes.Get(name) {
-			return false
+	return b.String()
+}
+
+// declaration is the catalog and the number of the equivalence that a type is
+// in, nil if there is none.
+func (l *linter) declaration(n inventory.TypeName) (*compat.Catalog, int) {
+	if c := l.known(n.Namespace); c != nil {
+		for i := range c.Equivalent {
+			if slices.Contains(c.Equivalent[i].Types, compat.FullName(n)) {
+				return c, i
+			}
 		}
 	}
-	return true
+	return nil, 0
 }
 
 // one looks at a type by itself.
