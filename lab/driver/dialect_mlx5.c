@@ -35,7 +35,6 @@ static int mlx5_save_live(struct kdx_session *s)
 	kdx_record_put(p, 8, RECORD_OPTIONAL, TAG_STOP_COPY_SIZE);
 	put_unaligned_le64(FW_SIZE + kdx_image_size(s->dev) + s->dev->scratch_size,
 			   p + RECORD_SIZE);
-	s->initial = s->total;
 	return mlx5_image(s);
 }
 

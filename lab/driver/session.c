@@ -299,9 +299,9 @@ struct file *kdx_session_save(struct kdx_dev *dev, bool precopy)
 		return ERR_PTR(-ENOMEM);
 	if (d->save_head)
 		ret = d->save_head(s);
-	s->initial = s->total;
 	if (!ret && precopy && d->save_live)
 		ret = d->save_live(s);
+	s->initial = s->total;	/* mlx5, virtio: with the first image */
 	if (!ret && !precopy)
 		ret = d->save_state(s);
 	if (ret) {

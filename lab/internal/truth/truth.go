@@ -36,7 +36,7 @@ type Stream struct {
 	ID      string `json:"id"` // the type's full name
 	Dialect string `json:"dialect"`
 	Size    int    `json:"size"`
-	Said    uint64 `json:"said"` // what MIG_DATA_SIZE said before
+	Said    uint64 `json:"said"`           // what MIG_DATA_SIZE said before
 	Initial uint64 `json:"initial"`        // bytes PRE_COPY called initial
 	None    string `json:"none,omitempty"` // the errno, if it cannot migrate
 }
