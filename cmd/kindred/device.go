@@ -28,7 +28,7 @@ func newDevice() *cobra.Command {
 				return err
 			}
 			return runList(cmd, opts, false, func(invs []*inventory.Inventory) any { return deviceRows(invs) },
-				func(invs []*inventory.Inventory) *table { return deviceTable(invs, len(opts.input.inventories) > 0) }, "no devices: none was created, and no PCI function is bound to a VFIO driver")
+				func(invs []*inventory.Inventory) *table { return deviceTable(invs, len(opts.input.inventories) > 0) }, "devices", "none was created, and no PCI function is bound to a VFIO driver")
 		},
 	}
 	opts.add(list)

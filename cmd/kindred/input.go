@@ -28,6 +28,10 @@ type inputFlags struct {
 
 func (f *inputFlags) add(fs *pflag.FlagSet) {
 	f.addFiles(fs)
+	f.addRoot(fs)
+}
+
+func (f *inputFlags) addRoot(fs *pflag.FlagSet) {
 	fs.StringVar(&f.root, "root", "/", "read the host below `DIR`, a copy of its /sys, /proc and /etc")
 }
 

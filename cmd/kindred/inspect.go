@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,18 +47,20 @@ printed on standard error too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInspect(cmd, opts) },
 	}
-	opts.input.add(cmd.Flags())
+	opts.input.addRoot(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.output.add(cmd)
 	cmd.Flags().BoolVar(&opts.probe, "probe", false, "open idle devices that Kindred made, to ask whether they migrate")
 	cmd.Flags().BoolVar(&opts.remember, "remember", false, "write down what idle vGPU cards offer, for when they are full and hide it")
-	_ = cmd.Flags().MarkHidden("inventory")
 	return cmd
 }
 
 func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 	if err := opts.output.check(cmd); err != nil {
 		return err
+	}
+	if opts.probe && opts.input.root != "/" {
+		return usage(cmd, errors.New("--probe asks the devices of the running host: it does not go with --root"))
 	}
 	catalogs, err := opts.catalogs.load()
 	if err != nil {
@@ -99,7 +102,7 @@ func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {
 	cmd.Printf("%s: kernel %s, QEMU %s, libvirt %s\n", clean(h.Name), clean(h.Kernel.Release.String()), clean(h.QEMU.String()), clean(h.Libvirt.String()))
 	cmd.Printf("%s, %s, %s, %s\n", plural(len(inv.Parents), "parent"), plural(countTypes(inv), "type"), plural(len(inv.Devices), "device"), plural(len(inv.Warnings), "warning"))
 	if len(inv.Parents) == 0 {
-		cmd.Println("\n" + nothingHere)
+		cmd.Println("\n" + nothing([]*inventory.Inventory{inv}, nothingHere))
 		return
 	}
 	parents := newTable("PARENT", "KIND", "DRIVER", "TYPES", "DEVICES", "BUILD")
@@ -121,6 +124,17 @@ func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {
 }
 
 const nothingHere = "No parent offers assignable devices: /sys/class/mdev_bus is empty or absent\nand no PCI function is bound to a VFIO driver."
+
+// nothing is what to say of hosts that show none: here, unless something there
+// could not be read.
+func nothing(inventories []*inventory.Inventory, here string) string {
+	for _, inv := range inventories {
+		if inv.ParentsUnread || slices.ContainsFunc(inv.Warnings, func(w inventory.Warning) bool { return strings.HasPrefix(w.Path, "sys/") }) {
+			return "Nothing could be listed, and not all could be read: see the warnings."
+		}
+	}
+	return here
+}
 
 func plural(n int, noun string) string {
 	if n == 1 {

@@ -38,8 +38,8 @@ func newTargets() *cobra.Command {
   not reporting  the inventory is older than --max-age
 
 CREATE is the type to create there, ROOM how many more the kernel would create,
-RETURN whether the device could come back (? for unknown). DEVICE is an id or the beginning of
-one; write HOST/DEVICE where two hosts have the same.
+RETURN whether the device could come back (? for unknown). DEVICE is an id or
+the beginning of one; write HOST/DEVICE where two hosts have the same.
 
 Exit code: 0 some host is ready, 5 compatible ones are all full, 3 at best
 unknown, 4 none is allowed.`,

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strconv"
 
@@ -46,7 +47,7 @@ known".`,
 				return err
 			}
 			return runList(cmd, opts, true, func(invs []*inventory.Inventory) any { return typeRows(invs) },
-				func(invs []*inventory.Inventory) *table { return typeTable(invs) }, "no types: "+nothingHere)
+				func(invs []*inventory.Inventory) *table { return typeTable(invs) }, "types", nothingHere)
 		},
 	}
 	opts.add(list)
@@ -55,9 +56,12 @@ known".`,
 }
 
 // runList reads what a listing shows and prints it.
-func runList(cmd *cobra.Command, opts *listOptions, types bool, rows func([]*inventory.Inventory) any, asTable func([]*inventory.Inventory) *table, empty string) error {
+func runList(cmd *cobra.Command, opts *listOptions, types bool, rows func([]*inventory.Inventory) any, asTable func([]*inventory.Inventory) *table, what, empty string) error {
 	if err := opts.output.check(cmd); err != nil {
 		return err
+	}
+	if len(opts.input.inventories) > 0 && cmd.Flags().Changed("root") {
+		return usage(cmd, errors.New("--inventory and --root exclude each other"))
 	}
 	inventories, err := opts.read(cmd, types)
 	if err != nil {
@@ -73,11 +77,19 @@ func runList(cmd *cobra.Command, opts *listOptions, types bool, rows func([]*inv
 	return opts.output.print(cmd, value, func() {
 		t := asTable(inventories)
 		if len(t.rows) == 1 {
-			cmd.PrintErrln("kindred: " + oneLine(empty))
+			cmd.PrintErrln("kindred: " + clean(oneLine(opts.none(inventories, what, empty))))
 			return
 		}
 		_, _ = io.WriteString(cmd.OutOrStdout(), t.String())
 	})
+}
+
+// none is what to say instead of an empty table.
+func (o *listOptions) none(inventories []*inventory.Inventory, what, empty string) string {
+	if o.parent != "" {
+		return "no " + what + " of a parent " + o.parent
+	}
+	return "no " + what + ": " + nothing(inventories, empty)
 }
 
 func (o *listOptions) read(cmd *cobra.Command, types bool) ([]*inventory.Inventory, error) {
