@@ -23,22 +23,26 @@ type Holders struct {
 	complete bool
 }
 
+// initialPIDs is what the first PID namespace is called: PROC_PID_INIT_INO of
+// include/linux/proc_ns.h. Only in it does /proc list every process.
+const initialPIDs = "pid:[4026531836]"
+
 // ReadHolders looks at every process. Without the right to see all of them
-// (or without /proc) the result is not complete.
+// (or without /proc) the result is not complete. A container or hidepid shows a
+// part of the processes without a word: process 1 tells whether this is all.
 func ReadHolders(d tree.Dir) Holders {
-	h := Holders{pids: make(map[string][]int), complete: true}
+	namespace, err := d.Readlink("proc/1/ns/pid")
+	h := Holders{pids: make(map[string][]int), complete: err == nil && namespace == initialPIDs}
 	entries, err := d.ReadDir("proc")
 	if err != nil {
 		h.complete = false
 		return h
 	}
-	found := false
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name)
 		if err != nil {
 			continue
 		}
-		found = true
 		dir := "proc/" + e.Name + "/fd"
 		links, err := d.ReadDir(dir)
 		if err != nil {
@@ -55,7 +59,6 @@ func ReadHolders(d tree.Dir) Holders {
 			}
 		}
 	}
-	h.complete = h.complete && found
 	return h
 }
 

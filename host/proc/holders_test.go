@@ -26,6 +26,8 @@ func TestInUse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	link("1/ns/pid", "pid:[4026531836]")
+	link("1/fd/0", "/dev/null")
 	link("100/fd/3", "/dev/vfio/7")
 	link("100/fd/4", "/dev/vfio/7")
 	link("200/fd/9", "/dev/vfio/devices/vfio3")
@@ -54,6 +56,22 @@ func TestInUse(t *testing.T) {
 	} {
 		if got, pids := holders.InUse(c.dev), fmt.Sprint(holders.PIDs(c.dev)); got != c.want || pids != c.pids {
 			t.Errorf("%s: %s by %s, want %s by %s", c.name, got, pids, c.want, c.pids)
+		}
+	}
+	// A container sees its own processes alone, and hidepid hides process 1.
+	for _, namespace := range []string{"pid:[4026532201]", ""} {
+		if err := os.Remove(filepath.Join(root, "proc/1/ns/pid")); err != nil {
+			t.Fatal(err)
+		}
+		if namespace != "" {
+			link("1/ns/pid", namespace)
+		}
+		partly := ReadHolders(d)
+		if got := partly.InUse(device(inventory.Of("70"), inventory.None())); got != inventory.Unknown {
+			t.Errorf("in PID namespace %q: %s, want unknown", namespace, got)
+		}
+		if got := partly.InUse(device(inventory.Of("7"), inventory.None())); got != inventory.Yes {
+			t.Errorf("in PID namespace %q: %s for a device that is seen held", namespace, got)
 		}
 	}
 	// Where processes cannot be seen, "not found" is not "not held".
