@@ -49,7 +49,9 @@ func (f *outputFlag) print(cmd *cobra.Command, value any, table func()) error {
 	if err := enc.Encode(value); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	if f.format == "yaml" {
+	// YAML is written with text unquoted, where no escape means anything. JSON is
+	// YAML too, so text that has to be escaped is shown in that form.
+	if f.format == "yaml" && strings.IndexFunc(b.String(), hidden) < 0 {
 		data, err := yaml.JSONToYAML(b.Bytes())
 		if err != nil {
 			return fmt.Errorf("encode the answer as YAML: %w", err)
@@ -61,9 +63,9 @@ func (f *outputFlag) print(cmd *cobra.Command, value any, table func()) error {
 	return nil
 }
 
-// harmless escapes, in JSON or YAML, the characters that those formats allow
-// to stand but a terminal could act on: C1 controls and format characters such
-// as bidirectional overrides. They occur in quoted strings only.
+// harmless escapes, in JSON, the characters that it allows to stand but a
+// terminal could act on: C1 controls and format characters such as
+// bidirectional overrides. They occur in quoted strings only.
 func harmless(text string) string {
 	if strings.IndexFunc(text, hidden) < 0 {
 		return text
