@@ -151,6 +151,26 @@ func (e *Engine) equivalent(a, b inventory.TypeName) bool {
 	return false
 }
 
+// Equivalents lists the types that some catalog declares one interface with a
+// type.
+func (e *Engine) Equivalents(name inventory.TypeName) []inventory.TypeName {
+	var list []inventory.TypeName
+	for _, c := range e.catalogs.byNamespace {
+		for i := range c.Equivalent {
+			if !slices.Contains(c.Equivalent[i].Types, FullName(name)) {
+				continue
+			}
+			for _, n := range c.Equivalent[i].Types {
+				if FullName(name) != n && !slices.Contains(list, inventory.TypeName(n)) {
+					list = append(list, inventory.TypeName(n))
+				}
+			}
+		}
+	}
+	slices.SortFunc(list, inventory.TypeName.Compare)
+	return list
+}
+
 func (j *judgement) api() {
 	compare := func(basis Basis, s, t inventory.Value) {
 		f := Finding{Code: APIEqual, Basis: basis, Source: s, Target: t, From: builtInFrom}

@@ -290,17 +290,18 @@ func alike(t, u *inventory.Type) bool {
 // devices looks for running devices that could go to a host and cannot any
 // more.
 func (d *hosts) devices(then, now []*inventory.Inventory) {
-	offersThen, offersNow := make([][]*compat.Offer, len(then)), make([][]*compat.Offer, len(now))
+	offersThen, offersNow := make([]offerIndex, len(then)), make([]offerIndex, len(now))
 	for i := range then {
-		offersThen[i], offersNow[i] = d.engine.Offers(then[i]), d.after.Offers(now[i])
+		offersThen[i], offersNow[i] = indexOffers(d.engine.Offers(then[i])), indexOffers(d.after.Offers(now[i]))
 	}
 	for _, inv := range then {
 		for k := range inv.Devices {
 			s, t := d.engine.Source(inv, &inv.Devices[k]), d.after.Source(inv, &inv.Devices[k])
 			where := inv.Host.Name + ", " + inv.Devices[k].Parent
+			keys := d.keys(s)
 			for i := range then {
-				was, _ := best(d.engine, s, offersThen[i])
-				is, o := best(d.after, t, offersNow[i])
+				was, _ := best(d.engine, s, offersThen[i], keys)
+				is, o := best(d.after, t, offersNow[i], keys)
 				host := then[i].Host.Name
 				switch {
 				case was < compat.Incompatible && is == compat.Incompatible:
@@ -323,13 +324,48 @@ func (d *hosts) devices(then, now []*inventory.Inventory) {
 
 // best is the best outcome among offers, and the offer of the device's type
 // that has it; nil when none is of its type.
-func best(e *compat.Engine, s *compat.Source, offers []*compat.Offer) (compat.Outcome, *compat.Offer) {
+func best(e *compat.Engine, s *compat.Source, offers offerIndex, keys []string) (compat.Outcome, *compat.Offer) {
 	found, at := compat.Incompatible, (*compat.Offer)(nil)
-	for _, o := range offers {
-		outcome := e.Outcome(s, o)
-		if outcome < found || at == nil && o.Type().TypeName == s.Type() {
-			found, at = outcome, o
+	for _, key := range keys {
+		for _, o := range offers[key] {
+			outcome := e.Outcome(s, o)
+			if outcome < found || at == nil && o.Type().TypeName == s.Type() {
+				found, at = outcome, o
+			}
 		}
 	}
 	return found, at
+}
+
+// offerIndex finds offers by what makes them one interface with a device's
+// type: the name, or the label.
+type offerIndex map[string][]*compat.Offer
+
+func nameKey(n inventory.TypeName) string { return fmt.Sprintf("name %q%q", n.Namespace, n.Name) }
+
+func labelKey(namespace string, label inventory.Value) string {
+	return fmt.Sprintf("label %q%q", namespace, label)
+}
+
+func indexOffers(offers []*compat.Offer) offerIndex {
+	index := make(offerIndex)
+	for _, o := range offers {
+		t := o.Type()
+		index[nameKey(t.TypeName)] = append(index[nameKey(t.TypeName)], o)
+		if t.Label.State() == inventory.Present {
+			index[labelKey(t.Namespace, t.Label)] = append(index[labelKey(t.Namespace, t.Label)], o)
+		}
+	}
+	return index
+}
+
+// keys are where offers that a device could become are found: its own type,
+// its label, and what either set of catalogs declares equivalent.
+func (d *hosts) keys(s *compat.Source) []string {
+	keys := []string{nameKey(s.Type()), labelKey(s.Type().Namespace, s.Label())}
+	for _, n := range slices.Concat(d.engine.Equivalents(s.Type()), d.after.Equivalents(s.Type())) {
+		keys = append(keys, nameKey(n))
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
