@@ -16,7 +16,10 @@ struct kdx_attribute {
 	char text[96];
 };
 
-enum { SOFTWARE_VERSION, FEATURES, COMPATIBLE_TYPE, COMPATIBLE_PCI_IDS, DYNAMIC_RESOURCES, NR_ATTRIBUTES };
+enum {
+	SOFTWARE_VERSION, FEATURES, COMPATIBLE_TYPE, COMPATIBLE_PCI_IDS, DYNAMIC_RESOURCES,
+	NR_ATTRIBUTES
+};
 
 static const char *const kdx_attribute_names[NR_ATTRIBUTES] = {
 	[SOFTWARE_VERSION] = "software_version",
@@ -98,7 +101,6 @@ static int kdx_describe_type(struct kdx_type *type)
 	return 0;
 }
 
-/* The parameter may change: what a parent was registered with is what it is removed with. */
 int kdx_describe_parent(struct kdx_parent *parent)
 {
 	unsigned int i;

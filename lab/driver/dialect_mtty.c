@@ -12,7 +12,8 @@
 #include <linux/unaligned.h>
 #include "kdx.h"
 
-#define MAGIC		0x7e9d09898c3e2c4fULL	/* mtty's, but for the last bit: this is not mtty's state */
+/* mtty's, but for the last bit: this is not mtty's state. */
+#define MAGIC		0x7e9d09898c3e2c4fULL
 #define HEADER_SIZE	24
 
 static void mtty_header(const struct kdx_dev *dev, u8 *h)

@@ -44,7 +44,8 @@ KDX_NUMBER(units, 0444, "capacity of a parent: an instance takes as many units a
 	   .value = 16, .min = 1, .max = 4096);
 KDX_NUMBER(parents, 0444, "parents on the module's own bus, if the build has one",
 	   .value = 1, .min = 1, .max = 8);
-KDX_NUMBER(keep_state, 0644, "1: close and reset keep the device's contents, and close its migration state, as mtty",
+KDX_NUMBER(keep_state, 0644,
+	   "1: close and reset keep the device's contents, and close its migration state, as mtty",
 	   .value = 0, .min = 0, .max = 1);
 KDX_NUMBER(describe, 0444, "1: types publish software_version, features and others",
 	   .value = 0, .min = 0, .max = 1);
@@ -90,7 +91,8 @@ static const struct kernel_param_ops kdx_end_ops = {
 	.get = kdx_end_get,
 };
 module_param_cb(precopy_end, &kdx_end_ops, NULL, 0644);
-MODULE_PARM_DESC(precopy_end, "what reading says at the end of pre-copy: own (the dialect's), 0 or enomsg");
+MODULE_PARM_DESC(precopy_end,
+		 "what reading says at the end of pre-copy: own (the dialect's), 0 or enomsg");
 
 bool kdx_precopy_end_enomsg(void)
 {
