@@ -16,12 +16,15 @@ type Check struct {
 	Verdicts []compat.Verdict `json:"verdicts"` // by host, then parent
 }
 
-// Check judges the device against every parent of the fleet, compatibility
-// alone. Of a parent's types the best one is the verdict.
+// Check judges the device against every parent of the other hosts,
+// compatibility alone. Of a parent's types the best one is the verdict.
 func (f *Fleet) Check(s *compat.Source) *Check {
 	answer := &Check{Device: describe(s), Verdicts: []compat.Verdict{}}
 	for i := range f.hosts {
 		h := &f.hosts[i]
+		if h.inv.Host.Name == s.Host() {
+			continue // it is there already
+		}
 		var byParent [][]compat.Verdict
 		for _, o := range h.offers { // in the order of parents
 			v := f.engine.Check(s, o)

@@ -93,7 +93,11 @@ func (f *Fleet) Source(ref string) (*compat.Source, error) {
 	}
 	switch len(exact) {
 	case 0:
-		return nil, &Error{NotFound, ref, "no such device in " + f.where(wantHost, qualified)}
+		problem := "no such device in " + f.where(wantHost, qualified)
+		if len(id) < 4 {
+			problem += "; the beginning of an id has at least four characters"
+		}
+		return nil, &Error{NotFound, ref, problem}
 	case 1:
 		return f.engine.Source(exact[0].inv, exact[0].dev), nil
 	}

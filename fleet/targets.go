@@ -42,7 +42,8 @@ type Device struct {
 	Type     inventory.TypeName `json:"type"`
 	Label    inventory.Value    `json:"label,omitzero"`
 	Build    *compat.Build      `json:"build"`
-	Contract bool               `json:"contract"` // a promise to its guest is on record
+	Contract bool               `json:"contract"`      // a promise to its guest is on record
+	Age      string             `json:"age,omitempty"` // of its host's inventory, when that is too old
 }
 
 // Target is the answer for one host: its best parent, and what others say.
@@ -83,6 +84,14 @@ type Options struct {
 	MaxAge time.Duration
 }
 
+// tooOld is the inventory's age if that is more than allowed, else empty.
+func (o *Options) tooOld(inv *inventory.Inventory) string {
+	if age := o.Now.Sub(inv.Taken); o.MaxAge > 0 && age > o.MaxAge {
+		return age.Truncate(time.Second).String()
+	}
+	return ""
+}
+
 // Targets answers for every host but the device's own.
 func (f *Fleet) Targets(s *compat.Source, opts Options) *Targets {
 	answer := &Targets{Device: describe(s), Counts: make(map[Group]int), Hosts: []Target{}}
@@ -93,12 +102,12 @@ func (f *Fleet) Targets(s *compat.Source, opts Options) *Targets {
 		h := &f.hosts[i]
 		answer.Simulated = answer.Simulated || h.inv.Origin == inventory.FromSimulator
 		if h.inv.Host.Name == s.Host() {
-			answer.Source = h.inv.Origin
+			answer.Source, answer.Device.Age = h.inv.Origin, opts.tooOld(h.inv)
 			continue
 		}
 		t := f.target(s, f.hostNamed(s.Host()), h)
-		if age := opts.Now.Sub(h.inv.Taken); opts.MaxAge > 0 && age > opts.MaxAge {
-			t.Group, t.Age = NotReporting, age.Truncate(time.Second).String()
+		if age := opts.tooOld(h.inv); age != "" {
+			t.Group, t.Age = NotReporting, age
 		}
 		answer.Counts[t.Group]++
 		answer.Hosts = append(answer.Hosts, t)
@@ -208,7 +217,7 @@ func room(o *compat.Offer) Room {
 	switch n := o.Type().Available; {
 	case o.Type().Creatable == inventory.No, n != nil && *n == 0:
 		return Room{RoomFull, n}
-	case n == nil:
+	case n == nil && o.Type().Creatable != inventory.Yes:
 		return Room{RoomUnknown, nil}
 	default:
 		return Room{RoomFree, n}

@@ -66,7 +66,7 @@ func (f *catalogFlags) site() ([]*compat.Catalog, error) {
 	}
 	var site []*compat.Catalog
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".yaml") {
+		if !strings.HasSuffix(e.Name(), ".yaml") && !strings.HasSuffix(e.Name(), ".yml") {
 			continue
 		}
 		c, err := readCatalog(filepath.Join(f.dir, e.Name()))
@@ -106,6 +106,7 @@ func readFiles(names []string) ([]*inventory.Inventory, error) {
 		files = append(files, within...)
 	}
 	var list []*inventory.Inventory
+	from := make(map[string]string) // by host
 	for _, name := range files {
 		data, err := readBounded(name, maxInventory)
 		if err != nil {
@@ -115,6 +116,10 @@ func readFiles(names []string) ([]*inventory.Inventory, error) {
 		if err != nil {
 			return nil, &exitError{exitInput, fmt.Errorf("inventory %s: %w", name, err)}
 		}
+		if other, twice := from[inv.Host.Name]; twice {
+			return nil, &exitError{exitInput, fmt.Errorf("inventory %s: host %s is in %s already: keep the newer one", name, inv.Host.Name, other)}
+		}
+		from[inv.Host.Name] = name
 		list = append(list, inv)
 	}
 	return list, nil
@@ -172,8 +177,10 @@ func completeDevice(files *[]string) cobra.CompletionFunc {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault // more inventory files
 		}
-		inventories, err := readFiles(*files)
-		if len(*files) == 0 {
+		named := slices.Clone(*files) // cobra reads flags twice to complete
+		slices.Sort(named)
+		inventories, err := readFiles(slices.Compact(named))
+		if len(named) == 0 {
 			var h *host.Host
 			if h, err = host.Open("/"); err == nil {
 				defer h.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/compat"
 	"kindred/host"
 	"kindred/host/record"
 	"kindred/inventory"
@@ -64,7 +65,11 @@ func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 	}
 	catalogs, err := opts.catalogs.load()
 	if err != nil {
-		return err
+		// The host is read all the same: a catalog only names modules.
+		cmd.PrintErrln("kindred: warning: " + clean(oneLine(err.Error())) + "; the site's catalogs are left out")
+		if catalogs, err = compat.NewCatalogs(compat.BuiltIn(), nil); err != nil {
+			return err
+		}
 	}
 	h, err := openHost(opts.input.root)
 	if err != nil {

@@ -100,6 +100,9 @@ func groupText(g fleet.Group) string { return strings.ReplaceAll(string(g), "-",
 
 func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
 	printDevice(cmd, &answer.Device)
+	if answer.Device.Age != "" {
+		cmd.Printf("The inventory of the device's own host is %s old.\n", answer.Device.Age)
+	}
 	if answer.Simulated {
 		cmd.Println("Some of these hosts are simulated.")
 	}
@@ -113,6 +116,10 @@ func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
 		back := "-"
 		if h.Return != nil {
 			back = short(*h.Return)
+		}
+		if h.Group == fleet.NotReporting { // what it said is not to be relied on
+			t.add(groupText(h.Group), h.Host, "-", "-", "-", "-", targetReason(h))
+			continue
 		}
 		t.add(groupText(h.Group), h.Host, orDash(h.Parent), typeText(h.Type), targetRoom(h), back, targetReason(h))
 	}

@@ -51,7 +51,7 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 		return
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name, ".yaml") {
+		if !strings.HasSuffix(e.Name, ".yaml") && !strings.HasSuffix(e.Name, ".yml") {
 			continue
 		}
 		name := path.Join(Dir, e.Name)

@@ -327,8 +327,12 @@ func readDevice(d tree.Dir, dev *inventory.Device, dir string, warn tree.Warn) {
 	dev.Driver = tree.LinkBase(sub, "driver", within)
 	dev.Group = tree.LinkBase(sub, "iommu_group", within)
 	dev.Node = inventory.None()
-	if nodes, err := sub.ReadDir("vfio-dev"); err == nil && len(nodes) > 0 {
+	switch nodes, err := sub.ReadDir("vfio-dev"); {
+	case err == nil && len(nodes) > 0:
 		dev.Node = inventory.Of(nodes[0].Name)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		within("vfio-dev", err)
+		dev.Node = inventory.Value{}
 	}
 	dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
 }

@@ -65,6 +65,9 @@ func Read(d tree.Dir, functions []pci.Bound, warn tree.Warn) ([]inventory.Parent
 			devices = append(devices, *dev)
 		}
 	}
+	for i := range parents {
+		shareRoom(&parents[i])
+	}
 	if len(parents) > 0 {
 		complete(d, parents, warn)
 		nameInstances(parents, devices)
@@ -136,13 +139,27 @@ func readFunction(d tree.Dir, dir string, vf *inventory.PCI, card *inventory.Par
 		Group:  tree.LinkBase(d, path.Join(dir, "iommu_group"), warn),
 		Node:   inventory.None(),
 	}
-	if nodes, err := d.ReadDir(path.Join(dir, "vfio-dev")); err == nil && len(nodes) > 0 {
+	switch nodes, err := d.ReadDir(path.Join(dir, "vfio-dev")); {
+	case err == nil && len(nodes) > 0:
 		dev.Node = inventory.Of(nodes[0].Name)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		warn(path.Join(dir, "vfio-dev"), err)
+		dev.Node = inventory.Value{}
 	}
 	dev.Attributes = tree.Attributes(d, path.Join(dir, "nvidia"), func(name string) bool {
 		return name == "creatable_vgpu_types" || name == "current_vgpu_type"
 	}, warn)
 	return dev
+}
+
+// shareRoom leaves open how many more of a type a card has room for when
+// several free functions list it: they share the card's memory.
+func shareRoom(card *inventory.Parent) {
+	for i := range card.Types {
+		if t := &card.Types[i]; t.Available != nil && *t.Available > 1 {
+			t.Available = nil
+		}
+	}
 }
 
 // openRoom leaves open how much room there is on a card one of whose functions

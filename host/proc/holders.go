@@ -88,7 +88,7 @@ func (h Holders) InUse(dev *inventory.Device) inventory.Answer {
 	switch {
 	case len(h.PIDs(dev)) > 0:
 		return inventory.Yes
-	case h.complete && dev.Group.State() == inventory.Present:
+	case h.complete && dev.Group.State() == inventory.Present && dev.Node.State() != inventory.NotObserved:
 		return inventory.No
 	}
 	return inventory.Unknown
