@@ -4,6 +4,7 @@ package diff
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -291,7 +292,14 @@ func alike(t, u *inventory.Type) bool {
 // more.
 func (d *hosts) devices(then, now []*inventory.Inventory) {
 	offersThen, offersNow := make([]offerIndex, len(then)), make([]offerIndex, len(now))
+	// A host that is as it was gives the answers it gave.
+	var changed []int
 	for i := range then {
+		a, b := then[i], now[i]
+		if d.engine == d.after && reflect.DeepEqual(a.Host, b.Host) && reflect.DeepEqual(a.Modules, b.Modules) && reflect.DeepEqual(a.Parents, b.Parents) {
+			continue
+		}
+		changed = append(changed, i)
 		offersThen[i], offersNow[i] = indexOffers(d.engine.Offers(then[i])), indexOffers(d.after.Offers(now[i]))
 	}
 	for _, inv := range then {
@@ -299,7 +307,7 @@ func (d *hosts) devices(then, now []*inventory.Inventory) {
 			s, t := d.engine.Source(inv, &inv.Devices[k]), d.after.Source(inv, &inv.Devices[k])
 			where := inv.Host.Name + ", " + inv.Devices[k].Parent
 			keys := d.keys(s)
-			for i := range then {
+			for _, i := range changed {
 				was, _ := best(d.engine, s, offersThen[i], keys)
 				is, o := best(d.after, t, offersNow[i], keys)
 				host := then[i].Host.Name
