@@ -94,6 +94,12 @@ func (f *Fleet) Source(ref string) (*compat.Source, error) {
 	switch len(exact) {
 	case 0:
 		problem := "no such device in " + f.where(wantHost, qualified)
+		for _, h := range f.hosts {
+			if h.inv.DevicesUnread && (!qualified || h.inv.Host.Name == wantHost) {
+				problem += "; on " + h.inv.Host.Name + " not all devices could be listed"
+				break
+			}
+		}
 		if len(id) < 4 {
 			problem += "; the beginning of an id has at least four characters"
 		}

@@ -150,10 +150,11 @@ func adopt(inv *inventory.Inventory) {
 // scan reads parents and devices of all kinds, with who holds them.
 func (h *Host) scan(inv *inventory.Inventory, warn tree.Warn) {
 	parents, listed := mdev.Parents(h.dir, mdev.Full, warn)
-	devices := mdev.Devices(h.dir, mdev.Full, warn)
+	devices, devicesListed := mdev.Devices(h.dir, mdev.Full, warn)
 	functionParents, functions, functionsListed := h.functions(warn)
 	inv.Parents, inv.Devices = unique(append(parents, functionParents...), warn), append(devices, functions...)
 	inv.ParentsUnread = !listed || !functionsListed
+	inv.DevicesUnread = !devicesListed || !functionsListed
 	holders := proc.ReadHolders(h.dir)
 	for i := range inv.Devices {
 		inv.Devices[i].InUse = holders.InUse(&inv.Devices[i])
@@ -178,6 +179,7 @@ func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.War
 		}
 		if devices {
 			inv.Devices = append(inv.Devices, functions...)
+			inv.DevicesUnread = inv.DevicesUnread || !functionsListed
 		}
 	}()
 	if types {
@@ -185,7 +187,8 @@ func (h *Host) list(inv *inventory.Inventory, types, devices bool, warn tree.War
 		inv.Parents, inv.ParentsUnread = parents, !listed
 	}
 	if devices {
-		inv.Devices = mdev.Devices(h.dir, mdev.Brief, warn)
+		list, listed := mdev.Devices(h.dir, mdev.Brief, warn)
+		inv.Devices, inv.DevicesUnread = list, !listed
 	}
 }
 

@@ -235,6 +235,7 @@ func TestHostile(t *testing.T) {
 		"sys/devices/good/d1/mdev_type":                                   "-> ../mdev_supported_types/drv-1",
 		"sys/bus/mdev/devices/d2":                                         "-> ../../../devices/good/d2",
 		"sys/devices/good/d2/":                                            "",
+		"sys/bus/mdev/devices/d4":                                         "plain",
 		"sys/bus/mdev/devices/d3":                                         "-> /nowhere/parent/d3",
 	})
 	if err := syscall.Mkfifo(filepath.Join(root, "sys/devices/good/mdev_supported_types/drv-2/device_api"), 0o644); err != nil {
@@ -267,6 +268,9 @@ func TestHostile(t *testing.T) {
 		if !found {
 			t.Errorf("no warning names %s: %+v", path, inv.Warnings)
 		}
+	}
+	if !inv.DevicesUnread { // d4 is no link
+		t.Error("a device that could not be listed is forgotten")
 	}
 	if d := inv.Device("d1"); d == nil || d.Type.Full() != "drv-1" {
 		t.Errorf("device d1: %+v", d)

@@ -28,6 +28,8 @@ type Inventory struct {
 	Origin Origin    `json:"origin"`
 	Taken  time.Time `json:"taken"` // when it was read, UTC
 	Host   Host      `json:"host"`
+	// DevicesUnread is true when there may be devices that could not be listed.
+	DevicesUnread bool `json:"devices_unread,omitempty"`
 	// ParentsUnread is true when there may be parents that could not be listed.
 	ParentsUnread bool      `json:"parents_unread,omitempty"`
 	Modules       []Module  `json:"modules"`  // kernel modules that take part, by name

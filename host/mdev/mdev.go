@@ -215,13 +215,15 @@ func standardType(name string) bool {
 }
 
 // Devices reads every device, in the order of their parents and UUIDs.
-func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
+// listed is false when there may be more.
+func Devices(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Device, listed bool) {
 	entries, err := d.ReadDir(devicesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, true
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			warn(devicesDir, err)
-		}
-		return nil
+		warn(devicesDir, err)
+		return nil, false
 	}
 	places := find(d, entries, warn)
 	groups := siblings(places)
@@ -233,7 +235,7 @@ func Devices(d tree.Dir, detail Detail, warn tree.Warn) []inventory.Device {
 	each(len(groups), func(i int) {
 		readChildren(d, groups[i], devices[start[i]:], detail, warn)
 	})
-	return devices
+	return devices, len(places) == len(entries)
 }
 
 // place is where a device is.
