@@ -58,7 +58,7 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 	}
 	fmt.Printf("\n## Whole processes\n\nTimes in ms over %d pairs of runs, taken in turn; output to /dev/null. The ratio is that of each pair.\n\n", pairs)
 	printTable([]string{"tree", "program", "rows", "median", "min", "max", "ratio, median", "ratio, min-max", "wanted"}, whole)
-	fmt.Printf("\n## Reading, in one process\n\nTimes in ms over %d pairs of runs, taken in turn. The bare loop opens, reads and closes the same files (reads the same links), and does nothing else.\n\n", pairs)
+	fmt.Printf("\n## Reading, in one process\n\nTimes in ms over %d pairs of runs, taken in turn. The bare loop opens, reads and closes the same files, reads the same links and lists the same directories, and does nothing else.\n\n", pairs)
 	printTable([]string{"tree", "what", "cores", "Kindred, median", "bare loop, median", "ratio, median", "ratio, min-max", "wanted", "mdevctl's whole process takes"}, within)
 	machineAfter, ownAfter := busy()
 	others := (machineAfter - machineBefore) - (ownAfter - ownBefore)
