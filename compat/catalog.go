@@ -4,6 +4,7 @@ package compat
 
 import (
 	"path"
+	"slices"
 
 	"kindred/inventory"
 )
@@ -82,7 +83,32 @@ type ProofPolicy struct {
 	// Truncated says whether the driver takes a stream that was cut short, so
 	// that acceptance alone shows nothing.
 	Truncated inventory.Answer `yaml:"takes-truncated"`
-	Source    string           `yaml:"source"`
+	// Exercise is what makes a canary work as a guest would, Observe what a
+	// guest then sees of it: a proof compares it on both ends. Without the one
+	// a canary shows fresh state only, without the other acceptance is all.
+	Exercise []Access `yaml:"exercise"`
+	Observe  []Access `yaml:"observe"`
+	Source   string   `yaml:"source"`
+}
+
+// Access is one access to a region of a device, as a guest makes it.
+type Access struct {
+	Types  string `yaml:"types" json:"-"`                 // glob over type names; empty: all
+	Region int    `yaml:"region" json:"region"`           // by index; a PCI device's BARs are 0 to 5, its config space 7
+	At     int64  `yaml:"at" json:"at"`                   // bytes from the region's begin
+	Write  Bytes  `yaml:"write" json:"write,omitempty"`   // what is written, for exercise
+	Length int    `yaml:"length" json:"length,omitempty"` // how many bytes are read, for observe
+}
+
+// Bytes are written in hexadecimal, in the order of their addresses.
+type Bytes []byte
+
+// Exercises and Observes are the accesses for types of that name.
+func (p *ProofPolicy) Exercises(name string) []Access { return accesses(p.Exercise, name) }
+func (p *ProofPolicy) Observes(name string) []Access  { return accesses(p.Observe, name) }
+
+func accesses(list []Access, name string) []Access {
+	return slices.DeleteFunc(slices.Clone(list), func(a Access) bool { return !matchGlob(a.Types, name) })
 }
 
 // Canaries says whether throw-away devices may be used to try transfers.

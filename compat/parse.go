@@ -3,6 +3,7 @@
 package compat
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -362,7 +363,70 @@ func (w *Waiver) UnmarshalYAML(node ast.Node) error {
 
 func (p *ProofPolicy) UnmarshalYAML(node ast.Node) error {
 	type plain ProofPolicy
-	return placed(node, strictyaml.Node(node, (*plain)(p)))
+	if err := placed(node, strictyaml.Node(node, (*plain)(p))); err != nil {
+		return err
+	}
+	for i := range p.Exercise {
+		if a := &p.Exercise[i]; len(a.Write) == 0 || a.Length != 0 {
+			return strictyaml.At(node, "exercise %d: an exercise writes (write), and reads nothing", i+1)
+		}
+	}
+	for i := range p.Observe {
+		if a := &p.Observe[i]; a.Length == 0 || len(a.Write) != 0 {
+			return strictyaml.At(node, "observe %d: an observation reads (length), and writes nothing", i+1)
+		}
+	}
+	if len(p.Exercise)+len(p.Observe) > maxAccesses {
+		return strictyaml.At(node, "more than %d accesses", maxAccesses)
+	}
+	return nil
+}
+
+// What a canary may be asked for.
+const (
+	maxAccesses = 1000
+	maxAccess   = 1 << 20 // bytes
+	maxRegion   = 1000    // devices have regions of their own beyond those of PCI
+)
+
+func (a *Access) UnmarshalYAML(node ast.Node) error {
+	type plain Access
+	if err := placed(node, strictyaml.Node(node, (*plain)(a))); err != nil {
+		return err
+	}
+	switch {
+	case a.Region < 0 || a.Region > maxRegion:
+		return strictyaml.At(node, "region %d: a region is an index from 0 to %d", a.Region, maxRegion)
+	case a.At < 0:
+		return strictyaml.At(node, "at %d is before the region", a.At)
+	case a.Length < 0 || a.Length > maxAccess || len(a.Write) > maxAccess:
+		return strictyaml.At(node, "an access has at most %d bytes", maxAccess)
+	case !validGlob(a.Types):
+		return strictyaml.At(node, "%q is not a glob", a.Types)
+	}
+	return nil
+}
+
+// UnmarshalYAML reads hexadecimal digits; blanks between bytes are for people.
+func (b *Bytes) UnmarshalYAML(node ast.Node) error {
+	var text string
+	if err := strictyaml.Node(node, &text); err != nil {
+		return err
+	}
+	data, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil || len(data) == 0 {
+		return strictyaml.At(node, "%q is not bytes in hexadecimal: write two digits for each, in quotes", text)
+	}
+	*b = data
+	return nil
+}
+
+// MarshalText writes them as UnmarshalYAML reads them.
+func (b Bytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, b), nil }
+
+func (b *Bytes) UnmarshalText(text []byte) (err error) {
+	*b, err = hex.DecodeString(string(text))
+	return err
 }
 
 // placed puts an error that has no place, as types that read text make it,

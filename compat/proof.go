@@ -4,6 +4,8 @@ package compat
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,7 +65,93 @@ type Proof struct {
 	Controls bool      `json:"controls"`
 	Tries    int       `json:"tries"`
 	Time     time.Time `json:"time"`
-	Detail   string    `json:"detail,omitempty"` // errno and step, the driver's own words
+	Detail   string    `json:"detail,omitempty"` // errno and step
+	// Verified is true when what a guest sees was compared and equal.
+	Verified bool `json:"verified"`
+	// Simulated is true when no kernel took part.
+	Simulated bool       `json:"simulated,omitempty"`
+	Source    *ProofSide `json:"source,omitempty"`
+	Target    *ProofSide `json:"target,omitempty"`
+	Log       []string   `json:"log,omitempty"` // what the kernel said meanwhile, the drivers' own words
+}
+
+// ProofSide is where one end of a transfer was, for people: the key is what
+// decides.
+type ProofSide struct {
+	Host   string          `json:"host"`
+	Parent string          `json:"parent"`
+	Kernel inventory.Value `json:"kernel,omitzero"`
+	Build  []Part          `json:"build"`
+}
+
+// About is a proof of a transfer from the device to the offer, with all filled
+// in that says what it is about. It is an error that a part of that is not
+// known: then no proof can be made.
+func (e *Engine) About(s *Source, o *Offer) (Proof, error) {
+	for _, end := range []*side{&s.side, &o.side} {
+		switch {
+		case end.build.ID == "":
+			return Proof{}, fmt.Errorf("%s on %s: %s: %s could not be read", end.name.Full(), end.inv.Host.Name, end.parent.Name, firstOf(end.build.Missing))
+		case !end.shaped:
+			return Proof{}, fmt.Errorf("%s on %s: %s: an attribute that shapes the stream was not observed", end.name.Full(), end.inv.Host.Name, end.parent.Name)
+		}
+	}
+	return Proof{
+		SourceType: s.name, TargetType: o.name,
+		SourceBuild: s.build.ID, TargetBuild: o.build.ID,
+		SourceShape: s.shape, TargetShape: o.shape,
+		Source: s.side.proofSide(), Target: o.side.proofSide(),
+		Simulated: s.inv.Origin == inventory.FromSimulator || o.inv.Origin == inventory.FromSimulator,
+	}, nil
+}
+
+func (s *side) proofSide() *ProofSide {
+	return &ProofSide{Host: s.inv.Host.Name, Parent: s.parent.Name, Kernel: s.inv.Host.Kernel.Release, Build: slices.Clone(s.build.Parts)}
+}
+
+// Policy is how proofs count for the type, as its catalog says it; without a
+// catalog nothing is known.
+func (o *Offer) Policy() ProofPolicy {
+	p := ProofPolicy{Lowest: WorkingState, Canaries: CanariesUnknown, Truncated: inventory.Unknown}
+	if o.catalog == nil {
+		return p
+	}
+	given := o.catalog.Proof
+	if given.Lowest == 0 {
+		given.Lowest = p.Lowest
+	}
+	if given.Canaries == "" {
+		given.Canaries = p.Canaries
+	}
+	if given.Truncated == "" {
+		given.Truncated = p.Truncated
+	}
+	given.Exercise, given.Observe = given.Exercises(o.name.Name), given.Observes(o.name.Name)
+	return given
+}
+
+// Provable reports whether a proof is all that the verdict waits for.
+func (v *Verdict) Provable() bool {
+	if v.Outcome != Unknown {
+		return false
+	}
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		if f.Outcome == Unknown && f.Code != BuildUnproven && f.Code != EquivalenceUnproven {
+			return false
+		}
+	}
+	return true
+}
+
+// Key is what the proof is about, as one word for comparing and for naming
+// files: direction, types, builds and what shapes the stream.
+func (p *Proof) Key() string {
+	digest := sha256.New()
+	for _, text := range []string{p.SourceType.Namespace, p.SourceType.Name, p.TargetType.Namespace, p.TargetType.Name, p.SourceBuild, p.TargetBuild, p.SourceShape, p.TargetShape} {
+		fmt.Fprintf(digest, "%q", text)
+	}
+	return hex.EncodeToString(digest.Sum(nil)[:16])
 }
 
 // result is what the proof counts as.

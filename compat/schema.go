@@ -68,6 +68,8 @@ func ownSchemas(t reflect.Type) schemaNode {
 		return words(inventory.Yes, inventory.No, inventory.Unknown)
 	case reflect.TypeFor[inventory.ParentKind]():
 		return words(inventory.MdevParent, inventory.FunctionParent, inventory.VGPUParent)
+	case reflect.TypeFor[Bytes]():
+		return schemaNode{"type": "string", "pattern": "^([0-9a-fA-F]{2} *)+$"}
 	case reflect.TypeFor[Absence]():
 		return schemaNode{"oneOf": []any{words("unknown", "off", "alike"), schemaNode{
 			"type": "object", "additionalProperties": false, "required": []any{"value"},
@@ -97,40 +99,47 @@ var requiredKeys = map[string][]any{
 	"Waiver":      {"code", "reason", "source"},
 	"Example":     {"name", "outcome"},
 	"Tried":       {"result", "grade"},
+	"Access":      {"region", "at"},
 }
 
 // keyTexts describe keys to people in their editors.
 var keyTexts = map[string]string{
-	"Catalog.namespaces":  "the drivers it is about: what stands before a type's name",
-	"Catalog.identity":    "what makes two types one interface; label where names are numbers local to a card",
-	"Catalog.migration":   "whether types can migrate; the first entry that applies counts, none is unknown",
-	"Catalog.build":       "what decides a driver's stream; left out: every module found, all parameters, all firmware",
-	"Catalog.proof":       "how proofs count",
-	"Catalog.capacity":    "how types share what a parent has",
-	"Catalog.rules":       "how attributes are compared; those without a rule must be equal, else the answer is unknown",
-	"Catalog.epochs":      "builds that write and read one stream",
-	"Catalog.known-bad":   "builds that must not take part",
-	"Catalog.equivalent":  "one interface under several names; counts once a transfer proved it",
-	"Catalog.examples":    "devices, targets and the answers expected: kindred catalog test runs them",
-	"Catalog.waivers":     "findings of kindred catalog lint that are known and kept",
-	"ruleText.of":         "where the attribute is found; the type, when left out",
-	"ruleText.types":      "glob over type names; all, when left out",
-	"ruleText.against":    "the target's attribute, where it is another one",
-	"ruleText.absent":     "what it means that the attribute is known not to exist; unknown, when left out",
-	"ruleText.refused":    "pairs of values that are refused whatever the rule says; globs",
-	"ruleText.otherwise":  "what a refusal is: unknown where sources are silent, incompatible when left out",
-	"ruleText.source":     "where it is known from: a file of the kernel, a document, a message",
-	"Take.types":          "glob over type names; all, when left out",
-	"Example.device":      "as the base, but for this",
-	"Example.target":      "as the device, but for this",
-	"Example.contract":    "what its guest was started with: as the device, but for this",
-	"Example.codes":       "findings that the verdict has to have",
-	"Example.copy":        "what the verdict sets on the target",
-	"Side.unobserved":     "what was not observed: <place>:<name>, such as fact:ecc or module:acme",
-	"Side.migration":      "whether it can migrate, as observed",
-	"ProofPolicy.lowest":  "the lowest grade that counts",
-	"ProofPolicy.shaping": "type attributes that shape the stream",
-	"Waiver.about":        "glob over what findings are about; all, when left out",
+	"Catalog.namespaces":   "the drivers it is about: what stands before a type's name",
+	"Catalog.identity":     "what makes two types one interface; label where names are numbers local to a card",
+	"Catalog.migration":    "whether types can migrate; the first entry that applies counts, none is unknown",
+	"Catalog.build":        "what decides a driver's stream; left out: every module found, all parameters, all firmware",
+	"Catalog.proof":        "how proofs count",
+	"Catalog.capacity":     "how types share what a parent has",
+	"Catalog.rules":        "how attributes are compared; those without a rule must be equal, else the answer is unknown",
+	"Catalog.epochs":       "builds that write and read one stream",
+	"Catalog.known-bad":    "builds that must not take part",
+	"Catalog.equivalent":   "one interface under several names; counts once a transfer proved it",
+	"Catalog.examples":     "devices, targets and the answers expected: kindred catalog test runs them",
+	"Catalog.waivers":      "findings of kindred catalog lint that are known and kept",
+	"ruleText.of":          "where the attribute is found; the type, when left out",
+	"ruleText.types":       "glob over type names; all, when left out",
+	"ruleText.against":     "the target's attribute, where it is another one",
+	"ruleText.absent":      "what it means that the attribute is known not to exist; unknown, when left out",
+	"ruleText.refused":     "pairs of values that are refused whatever the rule says; globs",
+	"ruleText.otherwise":   "what a refusal is: unknown where sources are silent, incompatible when left out",
+	"ruleText.source":      "where it is known from: a file of the kernel, a document, a message",
+	"Take.types":           "glob over type names; all, when left out",
+	"Example.device":       "as the base, but for this",
+	"Example.target":       "as the device, but for this",
+	"Example.contract":     "what its guest was started with: as the device, but for this",
+	"Example.codes":        "findings that the verdict has to have",
+	"Example.copy":         "what the verdict sets on the target",
+	"Side.unobserved":      "what was not observed: <place>:<name>, such as fact:ecc or module:acme",
+	"Side.migration":       "whether it can migrate, as observed",
+	"ProofPolicy.lowest":   "the lowest grade that counts",
+	"ProofPolicy.shaping":  "type attributes that shape the stream",
+	"ProofPolicy.exercise": "what makes a canary work as a guest would; without it a proof is of fresh state",
+	"ProofPolicy.observe":  "what a guest sees of it, compared on both ends of a transfer",
+	"Access.region":        "the region's index; of a PCI device 0 to 5 are its BARs, 7 its config space",
+	"Access.at":            "bytes from the region's begin",
+	"Access.write":         "bytes in hexadecimal, in the order of their addresses",
+	"Access.length":        "how many bytes are read",
+	"Waiver.about":         "glob over what findings are about; all, when left out",
 }
 
 func schemaOf(t reflect.Type) schemaNode {
@@ -147,7 +156,7 @@ func schemaOf(t reflect.Type) schemaNode {
 		return schemaNode{"type": "array", "items": schemaOf(t.Elem())}
 	case reflect.Map:
 		return schemaNode{"type": "object", "additionalProperties": schemaNode{"type": scalar}}
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return schemaNode{"type": "integer", "minimum": 0}
 	case reflect.Struct:
 		return structSchema(t)
