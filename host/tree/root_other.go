@@ -15,3 +15,9 @@ import (
 func Open(dir string) (Dir, error) {
 	return nil, &fs.PathError{Op: "open", Path: dir, Err: fmt.Errorf("a host is read on Linux only, this is %s", runtime.GOOS)}
 }
+
+// OpenMachine reports that hosts are changed on Linux only.
+func OpenMachine(dir string) (Machine, error) {
+	_, err := Open(dir)
+	return nil, err
+}
