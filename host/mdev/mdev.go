@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mdev reads the mediated-device bus: the parents that registered with
-// it, the types they offer, and the devices that were created.
+// Package mdev is the mediated-device bus: it reads the parents that registered
+// with it, the types they offer and the devices that were created, and creates
+// and removes devices.
 //
 // The interface is Documentation/ABI/testing/sysfs-bus-vfio-mdev and, where it
 // is silent, drivers/vfio/mdev/mdev_sysfs.c. Parents are the links of
@@ -11,7 +12,8 @@
 // registered: its driver, else its bus, else its class.
 //
 // A parent, type or attribute that cannot be read is told to warn with its
-// path and leaves the others alone.
+// path and leaves the others alone. Changes go through a [tree.Machine]; their
+// errors are of one type, [Error], which says what to do about them.
 package mdev
 
 import (

@@ -82,6 +82,38 @@ func (h Holders) PIDs(dev *inventory.Device) []int {
 	return slices.Compact(pids)
 }
 
+// Process is a process, as an error names it.
+type Process struct {
+	PID  int
+	Name string // comm; empty when it went meanwhile
+}
+
+// Processes are the processes that hold dev open, with their names, which d
+// has in /proc.
+func (h Holders) Processes(d tree.Dir, dev *inventory.Device) []Process {
+	var list []Process
+	for _, pid := range h.PIDs(dev) {
+		name, err := tree.FileText(d, "proc/"+strconv.Itoa(pid)+"/comm")
+		if err != nil {
+			name = ""
+		}
+		list = append(list, Process{pid, name})
+	}
+	return list
+}
+
+// Names lists processes in an error's text: "process 71 (qemu-system-x86)".
+func Names(list []Process) string {
+	names := make([]string, len(list))
+	for i, p := range list {
+		names[i] = "process " + strconv.Itoa(p.PID)
+		if p.Name != "" {
+			names[i] += " (" + p.Name + ")"
+		}
+	}
+	return strings.Join(names, " and ")
+}
+
 // InUse says whether a process holds dev open. No needs all processes seen and
 // the device's group known.
 func (h Holders) InUse(dev *inventory.Device) inventory.Answer {

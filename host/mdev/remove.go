@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mdev
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kindred/host/proc"
+	"kindred/host/tree"
+	"kindred/inventory"
+)
+
+// RemoveOptions choose how hard Remove tries.
+type RemoveOptions struct {
+	// Force removes a device that a process has open: it leaves the bus at
+	// once, and is gone when the process closes it.
+	Force bool
+	// Wait is how long a removal is waited for when the device is open all the
+	// same; 0 stands for two seconds.
+	Wait time.Duration
+}
+
+// errStays is for a device that remove did not touch, as in a copy of a
+// machine, where nobody acts on what is written.
+var errStays = errors.New("the write was taken, and the device is still there")
+
+const defaultWait = 2 * time.Second
+
+// Remove removes the device. When it returns nil, the device is gone and its
+// UUID is free.
+//
+// The kernel's remove waits, deaf to signals, until nobody has the device open
+// (vfio_unregister_group_dev() of drivers/vfio/vfio_main.c). So a device that
+// is open is left alone unless forced, with an error that names who has it; and
+// the write is made apart ([tree.Machine.WriteApart]), so that whoever opens
+// the device in the last moment holds up a process of its own and not the
+// caller: Remove then returns BeingRemoved. Such a removal cannot be taken back
+// and is completed by the kernel. Every error is an [*Error].
+func Remove(ctx context.Context, m tree.Machine, uuid string, opts RemoveOptions) error {
+	r := removal{m: m, uuid: uuid}
+	var ok bool
+	if r.uuid, ok = ParseUUID(uuid); !ok {
+		return r.fail(BadUUID, nil)
+	}
+	r.dir = path.Join(devicesDir, r.uuid)
+	if !r.identify() {
+		if going, found := leaving(m, r.uuid); found {
+			return r.late(going, nil)
+		}
+		return r.fail(NoDevice, nil)
+	}
+	if holders := r.holders(); len(holders) > 0 && !opts.Force {
+		e := r.fail(InUse, nil)
+		e.Holders = holders
+		return e
+	}
+	if opts.Wait == 0 {
+		opts.Wait = defaultWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, opts.Wait)
+	defer cancel()
+	err := m.WriteApart(ctx, path.Join(r.dir, "remove"), "1")
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, tree.ErrHeldUp):
+		// Of several that write at once one removes; the others are told that
+		// all is well, or that it is gone, before it is (mdev_sysfs.c).
+		return r.settle(ctx, err)
+	case errors.Is(err, fs.ErrPermission):
+		return r.fail(NotPermitted, err)
+	}
+	return r.fail(KernelRefused, err)
+}
+
+// removal is one call of Remove.
+type removal struct {
+	m            tree.Machine
+	uuid, dir    string
+	parent, typ  string
+	group, vnode inventory.Value
+}
+
+// identify reads what an error and the look for holders need.
+func (r *removal) identify() bool {
+	target, err := tree.Target(r.m, r.dir)
+	if err != nil {
+		return false
+	}
+	ignore := func(string, error) {}
+	r.parent = path.Base(path.Dir(target))
+	r.typ = tree.LinkBase(r.m, r.dir+"/mdev_type", ignore).Text()
+	r.group = tree.LinkBase(r.m, r.dir+"/iommu_group", ignore)
+	r.vnode = inventory.None()
+	if nodes, err := r.m.ReadDir(r.dir + "/vfio-dev"); err == nil && len(nodes) > 0 {
+		r.vnode = inventory.Of(nodes[0].Name)
+	}
+	return true
+}
+
+func (r *removal) holders() []proc.Process {
+	return proc.ReadHolders(r.m).Processes(r.m, &inventory.Device{Group: r.group, Node: r.vnode})
+}
+
+// settle waits until neither the bus nor the parent has the device.
+func (r *removal) settle(ctx context.Context, err error) error {
+	const often = 5 * time.Millisecond
+	for {
+		_, onBus := r.m.Readlink(r.dir)
+		going, left := leaving(r.m, r.uuid)
+		if errors.Is(onBus, fs.ErrNotExist) && !left {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if left {
+				return r.late(going, err)
+			}
+			if err == nil {
+				err = errStays
+			}
+			return r.fail(KernelRefused, err)
+		case <-time.After(often):
+		}
+	}
+}
+
+// late is the error for a device that will go.
+func (r *removal) late(going departing, err error) error {
+	r.parent = going.parent
+	e := r.fail(BeingRemoved, nil)
+	if !errors.Is(err, tree.ErrHeldUp) {
+		e.Err = errno(err)
+	}
+	e.Holders = r.holders()
+	if len(e.Holders) == 0 {
+		e.Holders = going.holders(r.m)
+	}
+	return e
+}
+
+func (r *removal) fail(reason Reason, err error) *Error {
+	return &Error{Op: "remove", UUID: r.uuid, Parent: r.parent, Type: r.typ, Reason: reason, Err: errno(err)}
+}
