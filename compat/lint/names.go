@@ -6,22 +6,29 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"kindred/inventory"
 )
 
 var (
-	separated  = regexp.MustCompile(`[-_. ]+`)
-	generation = regexp.MustCompile(`(?i)^(v|ver|version|gen|generation|rev|r|hw|mk)[0-9]+$`)
-	numbered   = regexp.MustCompile(`(?i)^(type|profile|model|kind|config|class|mode|t|p|m)?[-_ ]?[0-9]+$`)
-	notSlug    = regexp.MustCompile(`[^a-z0-9]+`)
+	separated  = pattern(`[-_. ]+`)
+	generation = pattern(`(?i)^(v|ver|version|gen|generation|rev|r|hw|mk)[0-9]+$`)
+	numbered   = pattern(`(?i)^(type|profile|model|kind|config|class|mode|t|p|m)?[-_ ]?[0-9]+$`)
+	notSlug    = pattern(`[^a-z0-9]+`)
 )
+
+// pattern is compiled when first needed: the program's other commands start
+// without it.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // withoutGeneration is a name with its generations left out, and those.
 func withoutGeneration(name string) (rest, generations string) {
 	var kept, left []string
-	for _, part := range separated.Split(name, -1) {
-		if generation.MatchString(part) {
+	for _, part := range separated().Split(name, -1) {
+		if generation().MatchString(part) {
 			left = append(left, part)
 		} else {
 			kept = append(kept, part)
@@ -48,7 +55,7 @@ func isGeneric(namespace string) bool { return slices.Contains(generic, strings.
 
 // saysWhat is what tells people what a type is, besides its name.
 func saysWhat(t *inventory.Type) (where, text string) {
-	if label, ok := t.Label.Get(); ok && label != "" && label != t.Name && label != t.Full() && !numbered.MatchString(label) {
+	if label, ok := t.Label.Get(); ok && label != "" && label != t.Name && label != t.Full() && !numbered().MatchString(label) {
 		return "its label", label
 	}
 	if text, ok := t.Description.Get(); ok && text != "" {
@@ -63,7 +70,7 @@ func saysWhat(t *inventory.Type) (where, text string) {
 
 // slug is text as a name.
 func slug(text string) string {
-	return strings.Trim(notSlug.ReplaceAllString(strings.ToLower(text), "-"), "-")
+	return strings.Trim(notSlug().ReplaceAllString(strings.ToLower(text), "-"), "-")
 }
 
 func presentNames(a *inventory.Attributes) []string {

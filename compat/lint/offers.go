@@ -119,7 +119,7 @@ func (l *linter) declaration(n inventory.TypeName) (*compat.Catalog, int) {
 func (l *linter) one(o offer) {
 	c := l.known(o.Namespace)
 	byLabel := c != nil && c.Identity == compat.ByLabel
-	if numbered.MatchString(o.Name) && !byLabel {
+	if numbered().MatchString(o.Name) && !byLabel {
 		if where, text := saysWhat(o.Type); where != "" {
 			l.add(c, Finding{Code: NameMeaningless, Place: o.place, About: o.Full(), namespace: o.Namespace,
 				Reason: fmt.Sprintf("the name does not say what it is, %s does: %q", where, text),
