@@ -62,10 +62,12 @@ func deviceTable(inventories []*inventory.Inventory, full bool) *table {
 		header = append(header, "IN USE")
 	}
 	t := newTable(header...)
+	row := make([]string, 0, len(header))
 	for _, inv := range inventories {
+		t.expect(len(inv.Devices))
 		for i := range inv.Devices {
 			d := &inv.Devices[i]
-			row := make([]string, 0, len(header))
+			row = row[:0]
 			if len(inventories) > 1 {
 				row = append(row, inv.Host.Name)
 			}

@@ -119,6 +119,7 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 // the terminal, or 80 characters where there is none.
 type table struct {
 	rows  [][]string // the first is the header
+	cells []string   // of all rows, one after the other
 	width int
 }
 
@@ -132,12 +133,19 @@ func newTable(header ...string) *table {
 	return &table{rows: [][]string{header}, width: width}
 }
 
+// expect makes room for that many rows, once.
+func (t *table) expect(rows int) {
+	t.rows = slices.Grow(t.rows, rows)
+	t.cells = slices.Grow(t.cells, rows*len(t.rows[0]))
+}
+
 // add adds a row; cells are cleaned.
 func (t *table) add(cells ...string) {
-	for i := range cells {
-		cells[i] = clean(cells[i])
+	start := len(t.cells)
+	for _, cell := range cells {
+		t.cells = append(t.cells, clean(cell))
 	}
-	t.rows = append(t.rows, cells)
+	t.rows = append(t.rows, t.cells[start:len(t.cells):len(t.cells)])
 }
 
 const gap = 2
@@ -158,42 +166,45 @@ func (t *table) String() string {
 		indent += w + gap
 	}
 	room := max(t.width-indent, 20)
-	var b []byte
-	b = slices.Grow(b, len(t.rows)*(indent+min(widths[last], room)+1))
-	start := 0 // of the line
-	endLine := func() {
-		for len(b) > start && b[len(b)-1] == ' ' {
-			b = b[:len(b)-1]
-		}
-		b = append(b, '\n')
-		start = len(b)
-	}
+	var b strings.Builder
+	b.Grow(len(t.rows) * (indent + min(widths[last], room) + 1))
 	for _, row := range t.rows {
+		blanks := 0 // owed before more text, so that none end a line
+		put := func(cell string) {
+			text := strings.TrimRight(cell, " ")
+			if text != "" {
+				pad(&b, blanks)
+				b.WriteString(text)
+				blanks = 0
+			}
+			blanks += len(cell) - len(text)
+		}
 		for i, cell := range row[:last] {
-			b = pad(append(b, cell...), widths[i]-width(cell)+gap)
+			put(cell)
+			blanks += widths[i] - width(cell) + gap
 		}
 		if width(row[last]) <= room {
-			b = append(b, row[last]...)
-			endLine()
+			put(row[last])
+			b.WriteByte('\n')
 			continue
 		}
 		for n, text := range wrap(row[last], room) {
 			if n > 0 {
-				b = pad(b, indent)
+				blanks = indent
 			}
-			b = append(b, text...)
-			endLine()
+			put(text)
+			b.WriteByte('\n')
 		}
 	}
-	return string(b)
+	return b.String()
 }
 
-func pad(b []byte, n int) []byte {
+func pad(b *strings.Builder, n int) {
 	const blanks = "                                                                "
 	for ; n > len(blanks); n -= len(blanks) {
-		b = append(b, blanks...)
+		b.WriteString(blanks)
 	}
-	return append(b, blanks[:max(n, 0)]...)
+	b.WriteString(blanks[:max(n, 0)])
 }
 
 // width is how many columns cleaned text takes.

@@ -32,3 +32,18 @@ func TestHarmless(t *testing.T) {
 		}
 	}
 }
+
+// TestTable: columns line up, no line ends in blanks, and the last column is
+// wrapped.
+func TestTable(t *testing.T) {
+	list := &table{rows: [][]string{{"A", "WIDE", "LAST"}}, width: 28}
+	list.expect(2)
+	list.add("1", "界", "some words that do not fit in here")
+	list.add("22", "  ", "")
+	list.add("", "x ", " ")
+	list.add("3", "", "y")
+	want := "A   WIDE  LAST\n1   界    some words that do\n          not fit in here\n22\n    x\n3         y\n"
+	if got := list.String(); got != want {
+		t.Errorf("the table is\n%q\nwant\n%q", got, want)
+	}
+}

@@ -151,16 +151,20 @@ func typeTable(inventories []*inventory.Inventory) *table {
 		header = append([]string{"HOST"}, header...)
 	}
 	t := newTable(header...)
+	rows := 0
+	for _, inv := range inventories {
+		for i := range inv.Parents {
+			rows += len(inv.Parents[i].Types)
+		}
+	}
+	t.expect(rows)
 	for _, inv := range inventories {
 		for i := range inv.Parents {
 			p := &inv.Parents[i]
 			for j := range p.Types {
 				typ := &p.Types[j]
-				row := []string{p.Name, typ.Full(), dash(typ.DeviceAPI), roomText(typ.Available), dash(typ.Label)}
-				if len(inventories) > 1 {
-					row = append([]string{inv.Host.Name}, row...)
-				}
-				t.add(row...)
+				row := []string{inv.Host.Name, p.Name, typ.Full(), dash(typ.DeviceAPI), roomText(typ.Available), dash(typ.Label)}
+				t.add(row[len(row)-len(header):]...)
 			}
 		}
 	}
