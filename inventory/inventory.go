@@ -5,6 +5,7 @@ package inventory
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -267,10 +268,27 @@ func (inv *Inventory) Sort() {
 	for i := range inv.Parents {
 		slices.SortFunc(inv.Parents[i].Types, func(a, b Type) int { return a.Compare(b.TypeName) })
 	}
-	slices.SortFunc(inv.Devices, func(a, b Device) int {
-		return cmp.Or(cmp.Compare(a.Parent, b.Parent), cmp.Compare(a.ID, b.ID))
-	})
+	if !sorted(inv.Devices) { // a listing is: moving thousands of devices takes time
+		slices.SortFunc(inv.Devices, func(a, b Device) int { return a.compare(&b) })
+	}
 	slices.SortFunc(inv.Warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem))
 	})
+}
+
+func sorted(devices []Device) bool {
+	for i := 1; i < len(devices); i++ {
+		if devices[i-1].compare(&devices[i]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// compare orders by parent, then ID.
+func (d *Device) compare(e *Device) int {
+	if c := strings.Compare(d.Parent, e.Parent); c != 0 {
+		return c
+	}
+	return strings.Compare(d.ID, e.ID)
 }

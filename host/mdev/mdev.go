@@ -17,13 +17,11 @@
 package mdev
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,7 +60,7 @@ func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent
 	}
 	oneAPI := detail == Brief && apiOfParent(d)
 	parents := make([]*inventory.Parent, len(entries))
-	each(len(entries), func(i int) {
+	each(len(entries), 1, func(i int) {
 		parents[i] = readParent(d, entries[i].Name, detail, oneAPI, warn)
 	})
 	return keep(parents), true
@@ -216,150 +214,23 @@ func standardType(name string) bool {
 	return false
 }
 
-// Devices reads every device, in the order of their parents and UUIDs.
-// listed is false when there may be more.
-func Devices(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Device, listed bool) {
-	entries, err := d.ReadDir(devicesDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true
-	}
-	if err != nil {
-		warn(devicesDir, err)
-		return nil, false
-	}
-	places := find(d, entries, warn)
-	groups := siblings(places)
-	devices := make([]inventory.Device, len(places))
-	start := make([]int, len(groups))
-	for i := 1; i < len(groups); i++ {
-		start[i] = start[i-1] + len(groups[i-1])
-	}
-	each(len(groups), func(i int) {
-		readChildren(d, groups[i], devices[start[i]:], detail, warn)
-	})
-	return devices, len(places) == len(entries)
-}
-
-// place is where a device is.
-type place struct{ id, parent, dir string }
-
-// find resolves the links of the bus, and puts them into the inventory's order
-// while there is little to move.
-func find(d tree.Dir, entries []tree.Entry, warn tree.Warn) []place {
-	bus, err := d.Sub(devicesDir)
-	if err != nil {
-		warn(devicesDir, err)
-		return nil
-	}
-	defer bus.Close()
-	places := make([]place, len(entries))
-	each(len(entries), func(i int) {
-		name := entries[i].Name
-		text, err := bus.Readlink(name)
-		if err != nil {
-			warn(devicesDir+"/"+name, err)
-			return
-		}
-		dir := tree.Resolve(devicesDir, text)
-		places[i] = place{name, path.Base(path.Dir(dir)), dir}
-	})
-	places = slices.DeleteFunc(places, func(p place) bool { return p.id == "" })
-	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.parent, b.parent) })
-	return places
-}
-
-// siblings cuts the places where the parent's directory changes.
-func siblings(places []place) [][]place {
-	var groups [][]place
-	for len(places) > 0 {
-		dir, n := path.Dir(places[0].dir), 1
-		for n < len(places) && path.Dir(places[n].dir) == dir {
-			n++
-		}
-		groups = append(groups, places[:n])
-		places = places[n:]
-	}
-	return groups
-}
-
-// readChildren fills in the devices of one parent. What their types can be
-// named after is read of the parent, once.
-func readChildren(d tree.Dir, places []place, devices []inventory.Device, detail Detail, warn tree.Warn) {
-	dir := path.Dir(places[0].dir)
-	sub, err := d.Sub(dir)
-	if err != nil {
-		for i := range places {
-			identify(&devices[i], places[i])
-			warn(places[i].dir+"/mdev_type", err)
-		}
-		return
-	}
-	defer sub.Close()
-	within := func(file string, err error) { warn(path.Join(dir, file), err) }
-	driver := tree.LinkBase(sub, "driver", within).Text()
-	subsystem := tree.LinkBase(sub, "subsystem", within).Text()
-	for i := range places {
-		dev, at := &devices[i], places[i]
-		identify(dev, at)
-		link := path.Base(at.dir) + "/mdev_type"
-		if text, err := sub.Readlink(link); err != nil {
-			// Between device_add() and sysfs_create_link() in mdev_core.c, or
-			// while it is being removed, a device has no type.
-			within(link, err)
-		} else if dev.Type, err = splitType(path.Base(text), driver, subsystem); err != nil {
-			within(link, err)
-		}
-		if detail == Full {
-			readDevice(d, dev, at.dir, warn)
-		}
-	}
-}
-
-func identify(dev *inventory.Device, at place) {
-	dev.ID, dev.Kind, dev.Parent, dev.InUse = at.id, inventory.Mdev, at.parent, inventory.Unknown
-}
-
-// readDevice reads the device's own directory.
-func readDevice(d tree.Dir, dev *inventory.Device, dir string, warn tree.Warn) {
-	sub, err := d.Sub(dir)
-	if err != nil {
-		warn(dir, err)
-		return
-	}
-	defer sub.Close()
-	within := func(file string, err error) { warn(path.Join(dir, file), err) }
-	dev.Driver = tree.LinkBase(sub, "driver", within)
-	dev.Group = tree.LinkBase(sub, "iommu_group", within)
-	dev.Node = inventory.None()
-	switch nodes, err := sub.ReadDir("vfio-dev"); {
-	case err == nil && len(nodes) > 0:
-		dev.Node = inventory.Of(nodes[0].Name)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		within("vfio-dev", err)
-		dev.Node = inventory.Value{}
-	}
-	dev.Attributes = tree.Attributes(sub, ".", standardDevice, within)
-}
-
-// standardDevice names what every mdev has; the rest is the vendor's.
-func standardDevice(name string) bool {
-	switch name {
-	case "driver", "iommu_group", "mdev_type", "power", "remove", "subsystem", "uevent", "vfio-dev", "waiting_for_supplier":
-		return true
-	}
-	return false
-}
-
-// each calls do(0) … do(n-1) on as many goroutines as there are processors:
-// the time is spent in system calls, one after the other.
-func each(n int, do func(i int)) {
-	workers := min(runtime.GOMAXPROCS(0), n)
+// each calls do(0) … do(n-1) on as many goroutines as there are processors,
+// which take that many at once: the time is spent in system calls, one after
+// the other.
+func each(n, atOnce int, do func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), (n+atOnce-1)/atOnce)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				do(i)
+			for {
+				end := int(next.Add(int64(atOnce)))
+				for i := end - atOnce; i < min(end, n); i++ {
+					do(i)
+				}
+				if end >= n {
+					return
+				}
 			}
 		})
 	}

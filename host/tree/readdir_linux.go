@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +17,15 @@ import (
 // blocks are what getdents64(2) fills.
 var blocks = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
 
-// ReadDir asks the kernel directly: os.File costs seven system calls more for
-// a directory of twenty names, and hosts have a directory per parent.
 func (r *root) ReadDir(name string) ([]Entry, error) {
+	entries, err := r.list(name)
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	return entries, err
+}
+
+// list asks the kernel directly: os.File costs seven system calls more for a
+// directory of twenty names, and hosts have a directory per parent.
+func (r *root) list(name string) ([]Entry, error) {
 	fail := func(err error) ([]Entry, error) {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
 	}
@@ -51,7 +58,6 @@ func (r *root) ReadDir(name string) ([]Entry, error) {
 			return fail(err)
 		}
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 	return entries, nil
 }
 
@@ -59,8 +65,16 @@ func (r *root) ReadDir(name string) ([]Entry, error) {
 // d_off, d_reclen (at 16) and d_type (at 18).
 const headLen = 19
 
-// appendEntries adds what a block of getdents64 lists of the directory fd.
+// appendEntries adds what a block of getdents64 lists of the directory fd. The
+// names of a block share their memory.
 func appendEntries(entries []Entry, fd int, block []byte) ([]Entry, error) {
+	count := 0
+	for rest := block; len(rest) > headLen; count++ {
+		rest = rest[min(max(int(binary.NativeEndian.Uint16(rest[16:])), headLen), len(rest)):]
+	}
+	entries = slices.Grow(entries, count)
+	var names strings.Builder
+	names.Grow(len(block) - count*headLen)
 	for len(block) > headLen {
 		length := int(binary.NativeEndian.Uint16(block[16:]))
 		if length <= headLen || length > len(block) {
@@ -72,7 +86,9 @@ func appendEntries(entries []Entry, fd int, block []byte) ([]Entry, error) {
 		if binary.NativeEndian.Uint64(record) == 0 || string(text) == "." || string(text) == ".." {
 			continue
 		}
-		e := Entry{Name: string(text)}
+		start := names.Len()
+		names.Write(text)
+		e := Entry{Name: names.String()[start:]}
 		if record[18] == unix.DT_UNKNOWN { // this file system does not say
 			var st unix.Stat_t
 			switch err := unix.Fstatat(fd, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err {

@@ -67,15 +67,36 @@ func (r *root) Sub(name string) (Dir, error) {
 // kernel becomes: a listing opens thousands of short names.
 func (r *root) openat(name string, flags int) (int, error) {
 	var buf [256]byte
-	if len(name) >= len(buf) || strings.IndexByte(name, 0) >= 0 {
+	if !terminate(&buf, name) {
 		return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0)
 	}
-	copy(buf[:], name)
 	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
 	if errno != 0 {
 		return -1, errno
 	}
 	return int(fd), nil
+}
+
+// readlinkat is readlinkat(2), likewise.
+func (r *root) readlinkat(name string, text []byte) (int, error) {
+	var buf [256]byte
+	if !terminate(&buf, name) {
+		return unix.Readlinkat(r.fd, name, text)
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
+
+// terminate copies a name as the kernel wants it, if it fits and can be one.
+func terminate(buf *[256]byte, name string) bool {
+	if len(name) >= len(buf) || strings.IndexByte(name, 0) >= 0 {
+		return false
+	}
+	buf[copy(buf[:], name)] = 0
+	return true
 }
 
 func (r *root) Close() error { return unix.Close(r.fd) }
@@ -140,7 +161,7 @@ func (r *root) Readlink(name string) (string, error) {
 	var err error
 	// A name without a slash has no link on its way that could lead out.
 	if r.live || !strings.Contains(name, "/") {
-		n, err = unix.Readlinkat(r.fd, name, buf)
+		n, err = r.readlinkat(name, buf)
 	} else {
 		var fd int
 		if fd, err = r.open(name, unix.O_PATH|unix.O_NOFOLLOW); err == nil {

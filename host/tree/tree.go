@@ -85,6 +85,17 @@ func FileText(d Dir, name string) (string, error) {
 	return trim(data, name)
 }
 
+// List is ReadDir in whatever order the file system has, for those who sort by
+// something else.
+func List(d Dir, name string) ([]Entry, error) {
+	if r, ok := d.(interface {
+		list(name string) ([]Entry, error)
+	}); ok {
+		return r.list(name)
+	}
+	return d.ReadDir(name)
+}
+
 func trim(data []byte, name string) (string, error) {
 	if !utf8.Valid(data) {
 		return "", &fs.PathError{Op: "read", Path: name, Err: ErrNotText}
