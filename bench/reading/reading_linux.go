@@ -51,12 +51,13 @@ type Bare struct {
 }
 
 // Prepare finds below root what a listing reads. Of types: each one's name and
-// room, and each parent's API, links and list of types. Of devices: each one's
-// link on the bus and link to its type, and each parent's links. Of both: the
-// links of all PCI functions to their drivers, among which may be more.
+// room, and each parent's API, list of types and links in the class and to its
+// driver. Of devices: each one's link on the bus and link to its type, and each
+// parent's to its driver. Of both: the links of all PCI functions to their
+// drivers, among which may be more.
 func Prepare(root string, what What) (*Bare, error) {
 	const parent = "sys/devices/pci*/*/"
-	links := []string{"sys/bus/pci/devices/*/driver", parent + "driver", parent + "subsystem"}
+	links := []string{"sys/bus/pci/devices/*/driver", parent + "driver"}
 	dirs := []string{"sys/bus/pci/devices"}
 	var files []string
 	if what == Types {
