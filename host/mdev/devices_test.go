@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"kindred/host/tree"
@@ -53,8 +54,13 @@ func TestDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	var mu sync.Mutex
 	var warned []string
-	list, listed := Devices(d, Brief, func(name string, err error) { warned = append(warned, name) })
+	list, listed := Devices(d, Brief, func(name string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		warned = append(warned, name)
+	})
 	var got []string
 	for _, dev := range list {
 		got = append(got, dev.Parent+" "+dev.ID+" "+dev.Type.Namespace+":"+dev.Type.Name)
