@@ -56,7 +56,7 @@ func below(path, room string) bool { return path == room || strings.HasPrefix(pa
 
 // TestDirections guards which way data flows; docs/architecture.md explains it.
 func TestDirections(t *testing.T) {
-	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet"}
+	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet", "kindred/stream"}
 	doesIO := []string{"os", "net", "net/http", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
 	rooms := map[string][]string{ // who may be imported by whom, where it is not everybody
 		"kindred/cmd":   {"kindred/cmd"},
