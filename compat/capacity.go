@@ -8,15 +8,18 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"kindred/internal/strictyaml"
+	"kindred/inventory"
 )
 
 // Capacity is how a driver's types share what a parent has: how much room one
 // device takes from the others. The kernel's available_instances shrinks for
 // all types of a pool and reserves nothing.
 type Capacity struct {
-	Model  CapacityModel `yaml:"model"` // empty: unknown
-	Pools  []Pool        `yaml:"pools"`
-	Source string        `yaml:"source"`
+	Model CapacityModel `yaml:"model"` // empty: unknown
+	Pools []Pool        `yaml:"pools"`
+	// OneType says whether a parent has instances of one type at a time.
+	OneType inventory.Answer `yaml:"one-type"`
+	Source  string           `yaml:"source"`
 }
 
 // CapacityModel is the kind of sharing.

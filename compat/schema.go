@@ -123,6 +123,7 @@ var keyTexts = map[string]string{
 	"ruleText.refused":     "pairs of values that are refused whatever the rule says; globs",
 	"ruleText.otherwise":   "what a refusal is: unknown where sources are silent, incompatible when left out",
 	"ruleText.source":      "where it is known from: a file of the kernel, a document, a message",
+	"Capacity.one-type":    "whether a parent has instances of one type at a time; unknown, when left out",
 	"Take.types":           "glob over type names; all, when left out",
 	"Example.device":       "as the base, but for this",
 	"Example.target":       "as the device, but for this",
