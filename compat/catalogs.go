@@ -75,3 +75,11 @@ func (cs *Catalogs) Modules() []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// Capacity is the model for a namespace's types, nil if there is none.
+func (e *Engine) Capacity(namespace string) *Capacity {
+	if c := e.catalogs.For(namespace); c != nil {
+		return &c.Capacity
+	}
+	return nil
+}

@@ -326,3 +326,11 @@ func (j *judgement) rule(r *Rule, basis Basis, source, target, high inventory.Va
 	}
 	j.add(Finding{Code: code, Outcome: outcome, Subject: r.Attribute, Basis: basis, Source: source, Target: target, Rule: string(r.Kind), From: r.Source})
 }
+
+// Related reports whether the two types could be one interface, or it is not
+// known that they are not: where they are not related, the verdict is the one
+// finding that different types are different.
+func (e *Engine) Related(s *Source, o *Offer) bool {
+	j := judgement{engine: e, from: s, to: o}
+	return e.identity(&j) || j.outcome != Incompatible
+}

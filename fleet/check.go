@@ -16,47 +16,50 @@ type Check struct {
 	Verdicts []compat.Verdict `json:"verdicts"` // by host, then parent
 }
 
-// Check judges the device against every parent of the other hosts,
-// compatibility alone. Of a parent's types the best one is the verdict.
-func (f *Fleet) Check(s *compat.Source) *Check {
+// Check judges the device, of this fleet or another, against every parent of
+// the other hosts, compatibility alone. Of a parent's types the best one is
+// the verdict.
+func (f *Fleet) Check(s *Source) *Check {
 	answer := &Check{Device: describe(s), Verdicts: []compat.Verdict{}}
-	for i := range f.hosts {
-		h := &f.hosts[i]
-		if h.inv.Host.Name == s.Host() {
+	what := s.device().class.source.what
+	judged := make(map[*offer]compat.Verdict)
+	verdict := func(o *offer) compat.Verdict {
+		v, ok := judged[o]
+		if !ok {
+			v = f.engine.Check(what, o.what)
+			judged[o] = v
+		}
+		return v
+	}
+	for h := range f.hosts.all {
+		if h.name == s.Host() {
 			continue // it is there already
 		}
-		var byParent [][]compat.Verdict
-		for _, o := range h.offers { // in the order of parents
-			v := f.engine.Check(s, o)
-			if n := len(byParent); n == 0 || byParent[n-1][0].Parent != v.Parent {
-				byParent = append(byParent, nil)
-			}
-			byParent[len(byParent)-1] = append(byParent[len(byParent)-1], v)
-		}
 		offered := false
-		for _, list := range byParent {
-			best := slices.MinFunc(list, func(a, b compat.Verdict) int {
-				return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), sameFirst(&a, &b))
-			})
-			if !different(&best) {
-				answer.Verdicts = append(answer.Verdicts, best)
+		for p := range h.layout.parents {
+			parent := &h.layout.parents[p]
+			var list []compat.Verdict
+			for _, o := range h.layout.offers[parent.first : parent.first+parent.count] {
+				if v := verdict(o.offer); !different(&v) {
+					v.Host, v.Parent = h.name, parent.name
+					list = append(list, v)
+				}
+			}
+			if len(list) > 0 {
 				offered = true
+				answer.Verdicts = append(answer.Verdicts, slices.MinFunc(list, func(a, b compat.Verdict) int { return cmp.Compare(a.Outcome, b.Outcome) }))
 			}
 		}
 		if !offered {
-			answer.Verdicts = append(answer.Verdicts, compat.NotOffered(s, h.inv))
+			v := compat.NotOffered(what, h.layout.static)
+			v.Host = h.name
+			answer.Verdicts = append(answer.Verdicts, v)
 		}
 	}
 	return answer
 }
 
-// sameFirst puts a refused offer of the device's type before one of another.
-func sameFirst(a, b *compat.Verdict) int {
-	switch da, db := different(a), different(b); {
-	case da && !db:
-		return 1
-	case db && !da:
-		return -1
-	}
-	return 0
+// different is true for an offer of quite another type.
+func different(v *compat.Verdict) bool {
+	return len(v.Findings) > 0 && v.Findings[0].Code == compat.TypeDifferent
 }

@@ -3,7 +3,6 @@
 package fleet
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,32 +14,49 @@ import (
 // Fleet is a set of hosts and what is known of their drivers. It does not
 // change and is safe for concurrent use.
 type Fleet struct {
-	engine *compat.Engine
-	hosts  []host // by name
-}
-
-type host struct {
-	inv    *inventory.Inventory
-	offers []*compat.Offer // by parent, then type
+	kinds     *kinds
+	engine    *compat.Engine
+	offers    []*offer // every one that a host of it makes, and perhaps others
+	hosts     list[*host]
+	cells     []*cell // by layout; nil where no host has it
+	ids       list[reference]
+	ages      list[age]
+	simulated int // hosts that do not exist
 }
 
 // New makes a fleet of the inventories. Two of one host are an error.
 func New(engine *compat.Engine, inventories []*inventory.Inventory) (*Fleet, error) {
-	f := &Fleet{engine: engine}
+	k := newKinds(engine)
+	names := make(map[string]bool, len(inventories))
+	hosts := make([]*host, 0, len(inventories))
 	for _, inv := range inventories {
-		offers := engine.Offers(inv)
-		slices.SortFunc(offers, func(a, b *compat.Offer) int {
-			return cmp.Or(cmp.Compare(a.Parent(), b.Parent()), a.Type().Compare(b.Type().TypeName))
-		})
-		f.hosts = append(f.hosts, host{inv, offers})
-	}
-	slices.SortFunc(f.hosts, func(a, b host) int { return cmp.Compare(a.inv.Host.Name, b.inv.Host.Name) })
-	for i := 1; i < len(f.hosts); i++ {
-		if name := f.hosts[i].inv.Host.Name; name == f.hosts[i-1].inv.Host.Name {
-			return nil, &Error{Code: DuplicateHost, Ref: name, Problem: "two inventories of this host were given: keep the newer one"}
+		if names[inv.Host.Name] {
+			return nil, &Error{DuplicateHost, inv.Host.Name, "two inventories of this host were given: keep the newer one"}
 		}
+		names[inv.Host.Name] = true
+		h, err := k.whole(inv)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, h)
 	}
-	return f, nil
+	return build(k, hosts), nil
+}
+
+// whole makes a host of a whole inventory.
+func (k *kinds) whole(inv *inventory.Inventory) (*host, error) {
+	static, own := inventory.Split(inv)
+	digest, err := static.Digest()
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m, err := k.add(digest, static)
+	if err != nil {
+		return nil, err
+	}
+	return k.host(m, own, nil)
 }
 
 // ErrorCode says what kind of question could not be answered.
@@ -50,6 +66,8 @@ const (
 	NotFound      ErrorCode = "not-found"
 	Ambiguous     ErrorCode = "ambiguous"
 	DuplicateHost ErrorCode = "duplicate-host"
+	TooLarge      ErrorCode = "too-large"
+	Apart         ErrorCode = "apart" // devices of one owner on several hosts
 )
 
 // Error is a question that could not be answered.
@@ -61,31 +79,53 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Ref, e.Problem) }
 
+// Source is a device of a fleet.
+type Source struct {
+	host *host
+	at   int // among the host's devices
+}
+
+func (s *Source) device() *device { return &s.host.devices[s.at] }
+
+// Host is the name of the host that the device is on.
+func (s *Source) Host() string { return s.host.name }
+
+// ID is the device's id.
+func (s *Source) ID() string { return s.device().id }
+
+// Hosts is how many hosts the fleet has.
+func (f *Fleet) Hosts() int { return f.hosts.size }
+
+// host returns the named host, nil if there is none.
+func (f *Fleet) host(name string) *host {
+	h, _ := f.hosts.get(&host{name: name})
+	return h
+}
+
 // Source finds a device by its id, or by <host>/<id> where several hosts have
 // one of that id. Ids are compared without case; a prefix of at least four
 // characters does if only one device starts with it.
-func (f *Fleet) Source(ref string) (*compat.Source, error) {
+func (f *Fleet) Source(ref string) (*Source, error) {
 	wantHost, id, qualified := strings.Cut(ref, "/")
 	if !qualified {
 		wantHost, id = "", ref
 	}
 	id = strings.ToLower(id)
-	type found struct {
-		inv *inventory.Inventory
-		dev *inventory.Device
-	}
-	var exact, prefix []found
-	for _, h := range f.hosts {
-		if qualified && h.inv.Host.Name != wantHost {
+	var exact, prefix []*Source
+	for c := f.ids.from(reference{id: id}); ; {
+		r, ok := c.next()
+		if !ok || !strings.HasPrefix(r.id, id) || len(prefix) > 8 && !qualified || r.id != id && len(id) < 4 {
+			break
+		}
+		if qualified && r.host != wantHost {
 			continue
 		}
-		for i := range h.inv.Devices {
-			switch dev := &h.inv.Devices[i]; {
-			case strings.ToLower(dev.ID) == id:
-				exact = append(exact, found{h.inv, dev})
-			case len(id) >= 4 && strings.HasPrefix(strings.ToLower(dev.ID), id):
-				prefix = append(prefix, found{h.inv, dev})
-			}
+		h := f.host(r.host)
+		found := &Source{h, slices.IndexFunc(h.devices, func(d device) bool { return strings.ToLower(d.id) == r.id })}
+		if r.id == id {
+			exact = append(exact, found)
+		} else {
+			prefix = append(prefix, found)
 		}
 	}
 	if len(exact) == 0 {
@@ -93,42 +133,46 @@ func (f *Fleet) Source(ref string) (*compat.Source, error) {
 	}
 	switch len(exact) {
 	case 0:
-		problem := "no such device in " + f.where(wantHost, qualified)
-		for _, h := range f.hosts {
-			if h.inv.DevicesUnread && (!qualified || h.inv.Host.Name == wantHost) {
-				problem += "; on " + h.inv.Host.Name + " not all devices could be listed"
-				break
-			}
-		}
-		if len(id) < 4 {
-			problem += "; the beginning of an id has at least four characters"
-		}
-		return nil, &Error{NotFound, ref, problem}
+		return nil, &Error{NotFound, ref, f.noDevice(wantHost, id, qualified)}
 	case 1:
-		return f.engine.Source(exact[0].inv, exact[0].dev), nil
+		return exact[0], nil
 	}
+	slices.SortFunc(exact, func(a, b *Source) int { return strings.Compare(a.Host()+"/"+a.ID(), b.Host()+"/"+b.ID()) })
 	var refs []string
 	for _, e := range exact[:min(len(exact), 4)] {
-		refs = append(refs, e.inv.Host.Name+"/"+e.dev.ID)
+		refs = append(refs, e.Host()+"/"+e.ID())
 	}
 	return nil, &Error{Ambiguous, ref, "several devices: name one as " + strings.Join(refs, " or ")}
 }
 
-func (f *Fleet) where(host string, qualified bool) string {
-	if qualified {
-		for _, h := range f.hosts {
-			if h.inv.Host.Name == host {
-				return "the inventory of " + host
-			}
+// noDevice says where a device was looked for in vain.
+func (f *Fleet) noDevice(wantHost, id string, qualified bool) string {
+	problem := "no such device in " + f.where(wantHost, qualified)
+	for h := range f.hosts.all {
+		if h.partial && (!qualified || h.name == wantHost) {
+			problem += "; on " + h.name + " not all devices could be listed"
+			break
 		}
-		return "these inventories, which have no host " + host
+	}
+	if len(id) < 4 {
+		problem += "; the beginning of an id has at least four characters"
+	}
+	return problem
+}
+
+func (f *Fleet) where(name string, qualified bool) string {
+	if qualified {
+		if f.host(name) != nil {
+			return "the inventory of " + name
+		}
+		return "these inventories, which have no host " + name
+	}
+	if f.hosts.size > 6 {
+		return fmt.Sprintf("the inventories of %d hosts", f.hosts.size)
 	}
 	var names []string
-	for _, h := range f.hosts {
-		names = append(names, h.inv.Host.Name)
-	}
-	if len(names) > 6 {
-		return fmt.Sprintf("the inventories of %d hosts", len(names))
+	for h := range f.hosts.all {
+		names = append(names, h.name)
 	}
 	return "the inventory of " + strings.Join(names, ", ")
 }

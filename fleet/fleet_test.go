@@ -153,7 +153,7 @@ func TestBestOffer(t *testing.T) {
 		parent := inventory.Parent{Name: fmt.Sprint("q", i), Kind: inventory.MdevParent, Namespace: "ns", Types: []inventory.Type{newType("t", p.a, p.available)}}
 		to.Parents = append(to.Parents, parent)
 	}
-	answer := ask(t, Options{}, newHost("00", newType("t", "5", 1)), to)
+	answer := ask(t, Options{Others: true}, newHost("00", newType("t", "5", 1)), to)
 	got := answer.Hosts[0]
 	if got.Parent != "q2" || got.Group != Ready || len(got.Others) != 5 {
 		t.Errorf("%s on %s, %d others", got.Group, got.Parent, len(got.Others))
@@ -318,7 +318,7 @@ func targets(t *rapid.T, list []*inventory.Inventory) map[string]*Targets {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answers[inv.Host.Name] = f.Targets(s, Options{})
+		answers[inv.Host.Name] = f.Targets(s, Options{Others: true})
 	}
 	return answers
 }

@@ -32,28 +32,37 @@ type Cell struct {
 	Text    string         `json:"text"`
 }
 
-// Matrix answers for every type and every ordered pair of hosts.
+// Matrix answers for every type and every ordered pair of hosts. Pairs of
+// layouts are judged once.
 func (f *Fleet) Matrix() *Matrix {
 	m := &Matrix{Hosts: []string{}, Types: []MatrixType{}}
 	index := make(map[inventory.TypeName]int)
-	for i := range f.hosts {
-		m.Hosts = append(m.Hosts, f.hosts[i].inv.Host.Name)
-		for _, o := range f.hosts[i].offers {
-			name := o.Type().TypeName
+	for h := range f.hosts.all {
+		m.Hosts = append(m.Hosts, h.name)
+		for _, o := range h.layout.offers {
+			name := o.typ.TypeName
 			if _, ok := index[name]; !ok {
 				index[name] = len(m.Types)
-				m.Types = append(m.Types, MatrixType{Type: name, Label: o.Type().Label})
+				m.Types = append(m.Types, MatrixType{Type: name, Label: o.typ.Label})
 			}
 		}
 	}
 	for i := range m.Types {
 		t := &m.Types[i]
-		for a := range f.hosts {
-			for b := range f.hosts {
-				if a != b {
-					if c, ok := f.cell(t.Type, &f.hosts[a], &f.hosts[b]); ok {
-						t.Cells = append(t.Cells, c)
-					}
+		judged := make(map[[2]*layout]*Cell) // nil where the sender does not offer it
+		for from := range f.hosts.all {
+			for to := range f.hosts.all {
+				if from == to {
+					continue
+				}
+				pair := [2]*layout{from.layout, to.layout}
+				c, ok := judged[pair]
+				if !ok {
+					c = f.cell(t.Type, from.layout, to.layout)
+					judged[pair] = c
+				}
+				if c != nil {
+					t.Cells = append(t.Cells, Cell{from.name, to.name, c.Outcome, c.Code, c.Text})
 				}
 			}
 		}
@@ -62,31 +71,30 @@ func (f *Fleet) Matrix() *Matrix {
 	return m
 }
 
-// cell is the best answer over the parents of both hosts.
-func (f *Fleet) cell(name inventory.TypeName, from, to *host) (Cell, bool) {
-	best := Cell{From: from.inv.Host.Name, To: to.inv.Host.Name}
-	offered, judged := false, false
-	for _, home := range from.offers {
-		if home.Type().TypeName != name {
+// cell is the best answer over the parents of hosts of two layouts, nil where
+// the first does not offer the type.
+func (f *Fleet) cell(name inventory.TypeName, from, to *layout) *Cell {
+	var best *Cell
+	judged := false
+	for i := range from.offers {
+		if from.offers[i].typ.TypeName != name {
 			continue
 		}
-		offered = true
-		s := f.engine.Instance(home)
+		s := f.engine.Instance(from.offers[i].offer.what)
 		if !judged {
-			v := compat.NotOffered(s, to.inv)
-			best.Outcome, best.Code, best.Text = v.Outcome, v.Findings[0].Code, v.Findings[0].Code.Meaning()
+			v := compat.NotOffered(s, to.static)
+			best = &Cell{Outcome: v.Outcome, Code: v.Findings[0].Code, Text: v.Findings[0].Code.Meaning()}
 		}
-		for _, o := range to.offers {
-			v := f.engine.Check(s, o)
+		for j := range to.offers {
+			v := f.engine.Check(s, to.offers[j].offer.what)
 			if different(&v) {
 				continue
 			}
-			worst := v.Worst()
-			if !judged || v.Outcome < best.Outcome {
+			if worst := v.Worst(); !judged || v.Outcome < best.Outcome {
 				best.Outcome, best.Code, best.Text = v.Outcome, worst.Code, worst.Text()
 				judged = true
 			}
 		}
 	}
-	return best, offered
+	return best
 }

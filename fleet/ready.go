@@ -28,11 +28,25 @@ const (
 // readiness judges the VM managers. A host without one is no target for a VM
 // of a host that has one; where neither has one, the VM manager is not on
 // these hosts and there is nothing to judge.
-func readiness(source, target *inventory.Inventory) []Condition {
+func readiness(qemu, libvirt inventory.Value, target *layout) []Condition {
 	return []Condition{
-		manager(ReadyQEMU, "QEMU", oldestQEMU, source.Host.QEMU, target.Host.QEMU),
-		manager(ReadyLibvirt, "libvirt", oldestLibvirt, source.Host.Libvirt, target.Host.Libvirt),
+		manager(ReadyQEMU, "QEMU", oldestQEMU, qemu, target.qemu),
+		manager(ReadyLibvirt, "libvirt", oldestLibvirt, libvirt, target.libvirt),
 	}
+}
+
+// met is the answer to all conditions together.
+func met(conditions []Condition) inventory.Answer {
+	all := inventory.Yes
+	for _, c := range conditions {
+		switch {
+		case c.Met == inventory.No:
+			return inventory.No
+		case c.Met == inventory.Unknown:
+			all = inventory.Unknown
+		}
+	}
+	return all
 }
 
 func manager(code Code, name, oldest string, source, target inventory.Value) Condition {

@@ -30,7 +30,8 @@ type Targets struct {
 	Device    Device           `json:"device"`
 	Simulated bool             `json:"simulated,omitempty"` // some of these hosts do not exist
 	Counts    map[Group]int    `json:"counts"`              // hosts by group
-	Hosts     []Target         `json:"hosts"`               // by group, then name
+	Reasons   []Reason         `json:"reasons,omitempty"`   // what put them there, most hosts first; where it was asked for
+	Hosts     []Target         `json:"hosts"`               // by group, then the policy, then name; as many as were asked for
 	Source    inventory.Origin `json:"source"`              // where the device's inventory came from
 }
 
@@ -58,7 +59,7 @@ type Target struct {
 	Age     string             `json:"age,omitempty"`    // of an inventory that is too old
 	Verdict *compat.Verdict    `json:"verdict,omitempty"`
 	Ready   []Condition        `json:"ready"`
-	Others  []Other            `json:"others"` // what was not chosen, and why
+	Others  []Other            `json:"others"` // what was not chosen, and why; where it was asked for
 }
 
 // Room is how many more instances the parent would create now.
@@ -82,167 +83,261 @@ type Options struct {
 	// not report; zero: inventories do not age.
 	Now    time.Time
 	MaxAge time.Duration
+	Policy Policy // in which order hosts that are ready come; empty: by name
+	Limit  int    // how many hosts are listed; 0: all, negative: none
+	// Others asks for what was not chosen, Reasons for a summary over all hosts.
+	Others  bool
+	Reasons bool
 }
 
 // tooOld is the inventory's age if that is more than allowed, else empty.
-func (o *Options) tooOld(inv *inventory.Inventory) string {
-	if age := o.Now.Sub(inv.Taken); o.MaxAge > 0 && age > o.MaxAge {
+func (o *Options) tooOld(taken time.Time) string {
+	if age := o.Now.Sub(taken); o.MaxAge > 0 && age > o.MaxAge {
 		return age.Truncate(time.Second).String()
 	}
 	return ""
 }
 
+// question is one device asked about, with what does not depend on hosts.
+type question struct {
+	fleet  *Fleet
+	source *Source
+	class  *deviceClass
+	views  []*view
+	opts   Options
+	silent map[string]bool // hosts that do not report
+}
+
+func (f *Fleet) ask(s *Source, opts Options) *question {
+	if opts.Policy == "" {
+		opts.Policy = ByName
+	}
+	q := &question{fleet: f, source: s, class: s.device().class, opts: opts}
+	q.views = f.views(q.class)
+	if opts.MaxAge > 0 {
+		q.silent = make(map[string]bool)
+		for _, name := range f.since(opts.Now.Add(-opts.MaxAge)) {
+			q.silent[name] = name != s.host.name
+		}
+	}
+	return q
+}
+
+// choose is the host's best offer, and its group with silence counted in.
+func (q *question) choose(h *host) (choice, *view) {
+	v := q.views[h.layout.id]
+	c := q.fleet.choose(h, q.class, v, q.opts.Policy)
+	if q.silent[h.name] {
+		c.group = NotReporting
+	}
+	return c, v
+}
+
 // Targets answers for every host but the device's own.
-func (f *Fleet) Targets(s *compat.Source, opts Options) *Targets {
-	answer := &Targets{Device: describe(s), Counts: make(map[Group]int), Hosts: []Target{}}
-	for _, g := range Groups {
-		answer.Counts[g] = 0
+func (f *Fleet) Targets(s *Source, opts Options) *Targets {
+	q := f.ask(s, opts)
+	answer := &Targets{
+		Device: describe(s), Simulated: f.simulated > 0, Counts: q.counts(), Hosts: []Target{},
+		Source: s.host.origin,
 	}
-	for i := range f.hosts {
-		h := &f.hosts[i]
-		answer.Simulated = answer.Simulated || h.inv.Origin == inventory.FromSimulator
-		if h.inv.Host.Name == s.Host() {
-			answer.Source, answer.Device.Age = h.inv.Origin, opts.tooOld(h.inv)
-			continue
-		}
-		t := f.target(s, f.hostNamed(s.Host()), h)
-		if age := opts.tooOld(h.inv); age != "" {
-			t.Group, t.Age = NotReporting, age
-		}
-		answer.Counts[t.Group]++
-		answer.Hosts = append(answer.Hosts, t)
+	answer.Device.Age = opts.tooOld(s.host.taken)
+	if opts.Reasons {
+		answer.Reasons = q.reasons()
 	}
-	slices.SortStableFunc(answer.Hosts, func(a, b Target) int {
-		return cmp.Compare(slices.Index(Groups, a.Group), slices.Index(Groups, b.Group))
-	})
+	q.list(answer.Counts, func(h *host) { answer.Hosts = append(answer.Hosts, q.target(h)) })
 	return answer
 }
 
-func describe(s *compat.Source) Device {
-	return Device{ID: s.ID, Host: s.Host(), Parent: s.Parent(), Type: s.Type(), Label: s.Label(), Build: s.Build(), Contract: s.Contract() != nil}
+func describe(s *Source) Device {
+	d := s.device()
+	what := d.class.source.what
+	return Device{
+		ID: d.id, Host: s.host.name, Parent: s.host.layout.parents[d.parent].name,
+		Type: what.Type(), Label: what.Label(), Build: what.Build(), Contract: what.Contract() != nil,
+	}
 }
 
-func (f *Fleet) hostNamed(name string) *host {
-	for i := range f.hosts {
-		if f.hosts[i].inv.Host.Name == name {
-			return &f.hosts[i]
+// counts is how many hosts are in each group. It asks each layout once, and
+// looks at single hosts only where they do not report.
+func (q *question) counts() map[Group]int {
+	n := make(map[Group]int, len(Groups))
+	for _, g := range Groups {
+		n[g] = 0
+	}
+	for id, c := range q.fleet.cells {
+		if c == nil || c.members.size == 0 {
+			continue
+		}
+		v := q.views[id]
+		_, outcome := v.tier()
+		switch g := v.group(outcome); {
+		case g == Ready:
+			free, full := c.ready(v.slots)
+			n[Ready] += free
+			n[Full] += full
+			n[Unsettled] += c.members.size - free - full
+		case v.none():
+			n[q.fleet.none(c.layout)] += c.members.size
+		default:
+			n[g] += c.members.size
 		}
 	}
-	return nil
+	own := q.source.host
+	if f := q.fleet; f.host(own.name) == own {
+		c := f.choose(own, q.class, q.views[own.layout.id], ByName)
+		n[c.group]--
+	}
+	for name, silent := range q.silent {
+		if silent {
+			h := q.fleet.host(name)
+			n[q.fleet.choose(h, q.class, q.views[h.layout.id], ByName).group]--
+			n[NotReporting]++
+		}
+	}
+	return n
 }
 
-// candidate is one offer of a host, judged.
-type candidate struct {
-	offer   *compat.Offer
-	verdict compat.Verdict
-	room    Room
-	group   Group
+// none reports whether no type of the layout comes into question.
+func (v *view) none() bool { return len(v.good)+len(v.open)+len(v.bad) == 0 }
+
+// none is the group of hosts of which no type comes into question.
+func (f *Fleet) none(l *layout) Group {
+	if unlisted(l.static) {
+		return Unsettled
+	}
+	return NotAllowed
 }
 
-// target answers for one host: the best offer by group, then most room, then
-// parent and type, so that the answer does not depend on any order.
-func (f *Fleet) target(s *compat.Source, from *host, h *host) Target {
-	conditions := readiness(from.inv, h.inv)
-	t := Target{Group: NotAllowed, Host: h.inv.Host.Name, Ready: conditions, Others: []Other{}}
+// list calls yield for the hosts in the order of the answer, as many as are
+// asked for.
+func (q *question) list(counts map[Group]int, yield func(*host)) {
+	left := q.opts.Limit
+	if left == 0 {
+		left = q.fleet.hosts.size
+	}
+	for _, g := range Groups {
+		if left <= 0 {
+			return
+		}
+		if counts[g] == 0 {
+			continue
+		}
+		found := 0
+		q.fleet.merged(q.streams(g), func(h *host) bool {
+			if found == min(counts[g], left) {
+				return false
+			}
+			if h == q.source.host {
+				return true
+			}
+			if c, _ := q.choose(h); c.group != g {
+				return true
+			}
+			yield(h)
+			found++
+			return true
+		})
+		left -= found
+	}
+}
+
+// streams yield at least the hosts of a group, in the order of the answer.
+func (q *question) streams(g Group) []*stream {
+	var list []*stream
+	for id, c := range q.fleet.cells {
+		if c == nil || c.members.size == 0 {
+			continue
+		}
+		v := q.views[id]
+		_, outcome := v.tier()
+		most := v.group(outcome) // of the cell; room may make a host Full or Unsettled
+		if v.none() {
+			most = q.fleet.none(c.layout)
+		}
+		switch {
+		case g == Ready && most == Ready && q.opts.Policy != ByName:
+			for _, slot := range v.slots {
+				s := &c.layout.slots[slot]
+				list = append(list, q.fleet.freeStream(c, slot, q.opts.Policy, q.fleet.rankBase(q.opts.Policy, q.class, s.offer, s.types)))
+			}
+		case g == most, most == Ready && (g == Full || g == Unsettled), g == NotReporting:
+			list = append(list, memberStream(c))
+		}
+	}
+	return list
+}
+
+// target answers for one host.
+func (q *question) target(h *host) Target {
+	c, v := q.choose(h)
+	t := Target{Group: c.group, Host: h.name, Ready: v.conditions, Others: []Other{}}
+	if q.silent[h.name] {
+		t.Age = q.opts.tooOld(h.taken)
+	}
+	if q.opts.Others {
+		t.Others = q.others(h, v, c.offer)
+	}
+	if c.offer < 0 {
+		t.Verdict = new(compat.NotOffered(q.class.source.what, h.layout.static))
+		t.Verdict.Host = h.name
+		return t
+	}
+	o := &h.layout.offers[c.offer]
+	t.Parent, t.Type, t.Label = h.layout.parents[o.parent].name, o.typ.TypeName, o.typ.Label
+	t.Room, t.Verdict = new(unpackRoom(h.rooms[c.offer])), q.verdict(h, o)
+	if c.outcome != compat.Incompatible {
+		t.Return = new(q.fleet.kinds.ways(q.class.source, q.fleet.offers)[o.offer.id].back)
+	}
+	return t
+}
+
+// verdict is that on an offer of one host.
+func (q *question) verdict(h *host, o *layoutOffer) *compat.Verdict {
+	v := *q.fleet.kinds.verdict(q.class.source, o.offer)
+	v.Host, v.Parent = h.name, h.layout.parents[o.parent].name
+	return &v
+}
+
+// others are a host's offers that were not chosen, best first.
+func (q *question) others(h *host, v *view, chosen int) []Other {
+	type candidate struct {
+		choice
+		tier int
+	}
 	var list []candidate
-	for _, o := range h.offers {
-		c := candidate{offer: o, verdict: f.engine.Check(s, o), room: room(o)}
-		c.group = group(c.verdict.Outcome, c.room, conditions)
+	ways := q.fleet.kinds.ways(q.class.source, q.fleet.offers)
+	for i := range h.layout.offers {
+		w := ways[h.layout.offers[i].offer.id]
+		c := candidate{choice{offer: i, outcome: w.there, group: v.group(w.there)}, 0}
+		if !w.related {
+			c.tier = 1
+		}
+		if c.group == Ready {
+			switch {
+			case isFull(h.rooms[i]):
+				c.group = Full
+			case h.rooms[i] == roomUnknown:
+				c.group = Unsettled
+			}
+		}
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(Groups, a.group), slices.Index(Groups, b.group)),
-			cmp.Compare(a.verdict.Outcome, b.verdict.Outcome),
-			cmp.Compare(closeness(b), closeness(a)),
-			cmp.Compare(count(b.room), count(a.room)),
-			cmp.Compare(a.offer.Parent(), b.offer.Parent()),
-			a.offer.Type().Compare(b.offer.Type().TypeName),
+			cmp.Compare(a.outcome, b.outcome),
+			cmp.Compare(a.tier, b.tier),
+			cmp.Compare(told(h.rooms[b.offer]), told(h.rooms[a.offer])),
+			cmp.Compare(a.offer, b.offer),
 		)
 	})
-	if len(list) == 0 || different(&list[0].verdict) {
-		t.Verdict = new(compat.NotOffered(s, h.inv))
-		if t.Verdict.Outcome == compat.Unknown {
-			t.Group = Unsettled
-		}
-		for _, c := range list {
-			t.Others = append(t.Others, other(c))
-		}
-		return t
-	}
-	best := list[0]
-	t.Group, t.Parent, t.Type, t.Label = best.group, best.offer.Parent(), best.verdict.Type, best.offer.Type().Label
-	t.Room, t.Verdict = &best.room, &best.verdict
-	if best.verdict.Outcome != compat.Incompatible {
-		back := compat.Unknown
-		if home := f.engine.Home(s); home != nil {
-			back = f.engine.Outcome(f.engine.Arrived(s, best.offer), home)
-		}
-		t.Return = &back
-	}
-	for _, c := range list[1:] {
-		t.Others = append(t.Others, other(c))
-	}
-	return t
-}
-
-func other(c candidate) Other {
-	return Other{c.offer.Parent(), c.verdict.Type, c.verdict.Outcome, c.room, c.verdict.Findings}
-}
-
-// different is true for an offer of quite another type.
-func different(v *compat.Verdict) bool {
-	return len(v.Findings) > 0 && v.Findings[0].Code == compat.TypeDifferent
-}
-
-// closeness prefers, among offers that all refuse, one of the device's type:
-// its reason says more.
-func closeness(c candidate) int {
-	if different(&c.verdict) {
-		return 0
-	}
-	return 1
-}
-
-func count(r Room) int {
-	if r.Count == nil {
-		return -1
-	}
-	return *r.Count
-}
-
-// room is what the kernel says of one type. Types that share a pool shrink
-// together in that count.
-func room(o *compat.Offer) Room {
-	switch n := o.Type().Available; {
-	case o.Type().Creatable == inventory.No, n != nil && *n == 0:
-		return Room{RoomFull, n}
-	case n == nil && o.Type().Creatable != inventory.Yes:
-		return Room{RoomUnknown, nil}
-	default:
-		return Room{RoomFree, n}
-	}
-}
-
-func group(outcome compat.Outcome, r Room, conditions []Condition) Group {
-	ready := inventory.Yes
-	for _, c := range conditions {
-		switch {
-		case c.Met == inventory.No:
-			ready = inventory.No
-		case c.Met == inventory.Unknown && ready == inventory.Yes:
-			ready = inventory.Unknown
+	others := []Other{}
+	for _, c := range list {
+		if c.offer != chosen {
+			o := &h.layout.offers[c.offer]
+			verdict := q.verdict(h, o)
+			others = append(others, Other{verdict.Parent, o.typ.TypeName, verdict.Outcome, unpackRoom(h.rooms[c.offer]), verdict.Findings})
 		}
 	}
-	switch {
-	case outcome == compat.Incompatible || ready == inventory.No:
-		return NotAllowed
-	case outcome == compat.Unknown || ready == inventory.Unknown:
-		return Unsettled
-	case r.Code == RoomFull:
-		return Full
-	case r.Code == RoomUnknown:
-		return Unsettled
-	}
-	return Ready
+	return others
 }

@@ -227,7 +227,7 @@ func targetsOf(t *testing.T, f *fleet.Fleet, device string) map[string]fleet.Tar
 		t.Fatal(err)
 	}
 	byHost := make(map[string]fleet.Target)
-	for _, target := range f.Targets(s, fleet.Options{}).Hosts {
+	for _, target := range f.Targets(s, fleet.Options{Others: true}).Hosts {
 		byHost[target.Host] = target
 	}
 	return byHost

@@ -143,7 +143,7 @@ func openFleet(files []string, catalogs *catalogFlags) (*fleet.Fleet, error) {
 }
 
 // source finds a device; not finding it has an exit code of its own.
-func source(f *fleet.Fleet, ref string) (*compat.Source, error) {
+func source(f *fleet.Fleet, ref string) (*fleet.Source, error) {
 	s, err := f.Source(ref)
 	if err != nil {
 		return nil, &exitError{exitNoSuch, fmt.Errorf("device %w", err)}

@@ -13,7 +13,6 @@ import (
 
 	"kindred/compat"
 	"kindred/fleet"
-	"kindred/inventory"
 )
 
 type targetsOptions struct {
@@ -81,7 +80,7 @@ func runTargets(cmd *cobra.Command, opts *targetsOptions, device string) error {
 	if err != nil {
 		return err
 	}
-	answer := f.Targets(s, fleet.Options{Now: time.Now(), MaxAge: opts.maxAge})
+	answer := f.Targets(s, fleet.Options{Now: time.Now(), MaxAge: opts.maxAge, Others: true})
 	if err := opts.output.print(cmd, answer, func() { printTargets(cmd, answer, opts.explain) }); err != nil {
 		return err
 	}
@@ -144,22 +143,14 @@ func short(o compat.Outcome) string {
 }
 
 // targetReason says what put the host into its group.
-func targetReason(h *fleet.Target) string {
-	switch {
-	case h.Group == fleet.NotReporting:
-		return "the inventory is " + h.Age + " old"
-	case h.Verdict != nil && h.Verdict.Outcome == compat.Incompatible:
-		return reason(h.Verdict)
+func targetReason(h *fleet.Target) string { return reasonText(h.Reason()) }
+
+// reasonText is a reason with its code, unless all is well.
+func reasonText(r fleet.Reason) string {
+	if r.Code == "" || r.Group == fleet.Ready {
+		return r.Text
 	}
-	for _, c := range h.Ready {
-		if c.Met == inventory.No || c.Met == inventory.Unknown && h.Group == fleet.Unsettled && h.Verdict.Outcome == compat.Compatible {
-			return string(c.Code) + ": " + c.Detail
-		}
-	}
-	if h.Verdict.Outcome == compat.Compatible && h.Room.Code != fleet.RoomFree {
-		return string(h.Room.Code) + ": " + h.Room.Code.Meaning()
-	}
-	return reason(h.Verdict)
+	return r.Code + ": " + r.Text
 }
 
 func explainTarget(cmd *cobra.Command, h *fleet.Target) {
