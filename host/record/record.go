@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package record reads what Kindred itself keeps of a host's devices in
+// Package record is what Kindred itself keeps of a host's devices in
 // /var/lib/kindred, because neither the kernel nor mdevctl's files have a
 // place for it:
 //
-//	devices/<id>.json     the device is Kindred's own, and what it promised its guest
+//	devices/<id>.json     the device is Kindred's own, how it was made, what it
+//	                      promised its guest, and a change that is under way
 //	idle/<parent>.json    the types a parent listed when it was idle
+//	lock                  what changes of a device lock, one byte for each
 //
-// A file that cannot be read makes the fact not observed, with a warning; a
-// file that is not there makes it absent.
+// [Apply] reads: a file that cannot be read makes the fact not observed, with a
+// warning; a file that is not there makes it absent. [Store] writes: each file
+// is replaced as a whole and is on the disk when the write returns, so that a
+// killed process or a power cut leaves the old one or the new one.
 package record
 
 import (
@@ -30,12 +34,6 @@ import (
 // Dir is where the records are.
 const Dir = "var/lib/kindred"
 
-// Device is the record of one device.
-type Device struct {
-	Ours     bool                `json:"ours"`
-	Contract *inventory.Contract `json:"contract"`
-}
-
 // Idle is the record of one parent's types.
 type Idle struct {
 	Taken time.Time        `json:"taken"`
@@ -48,9 +46,11 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 		dev := &inv.Devices[i]
 		name := path.Join(Dir, "devices", file(dev.ID))
 		var r Device
-		switch err := read(d, name, &r, r.check); {
+		switch err := read(d, name, &r, r.Check); {
 		case err == nil:
-			dev.Ours, dev.Contract = r.Ours, r.Contract
+			if r.Of(d, dev.Kind, dev.ID) {
+				dev.Ours, dev.Contract = r.Ours, r.Contract
+			}
 		case !errors.Is(err, fs.ErrNotExist):
 			warn(name, err)
 			dev.ContractUnread = true
@@ -70,17 +70,6 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 			warn(name, err)
 		}
 	}
-}
-
-// check refuses a record that no inventory could hold: it must not make the
-// whole inventory fail.
-func (r *Device) check() error {
-	one := inventory.Inventory{
-		Origin: inventory.FromTree, Host: inventory.Host{Name: "record"},
-		Parents: []inventory.Parent{{Name: "record", Kind: inventory.MdevParent}},
-		Devices: []inventory.Device{{ID: "record", Parent: "record", InUse: inventory.Unknown, Contract: r.Contract}},
-	}
-	return one.Validate()
 }
 
 func (r *Idle) check() error {
@@ -141,7 +130,7 @@ func RememberIdle(root string, inv *inventory.Inventory) ([]string, error) {
 			continue
 		}
 		name := path.Join(Dir, "idle", file(p.Name))
-		if err := r.write(below, name); err != nil {
+		if err := write(below, name, r); err != nil {
 			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
 		}
 		files = append(files, name)
@@ -150,8 +139,8 @@ func RememberIdle(root string, inv *inventory.Inventory) ([]string, error) {
 }
 
 // write replaces the file as a whole: a reader or a power cut sees the old one
-// or the new one.
-func (r *Idle) write(below *os.Root, name string) error {
+// or the new one. Writers of one name exclude each other.
+func write(below *os.Root, name string, r any) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -159,7 +148,7 @@ func (r *Idle) write(below *os.Root, name string) error {
 	if err := below.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	next := name + ".new"
+	next := name + unfinished
 	if err := below.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -171,7 +160,22 @@ func (r *Idle) write(below *os.Root, name string) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return below.Rename(next, name)
+	if err := below.Rename(next, name); err != nil {
+		return err
+	}
+	return syncDir(below, path.Dir(name))
+}
+
+// unfinished is the end of the name of a file that is being written.
+const unfinished = ".new"
+
+// syncDir puts a directory's names on the disk.
+func syncDir(below *os.Root, name string) error {
+	dir, err := below.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // file is the record's file name for a kernel object: names of the kernel have

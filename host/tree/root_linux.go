@@ -188,6 +188,23 @@ func (r *root) Mode(name string) (fs.FileMode, error) {
 	return fs.FileMode(st.Mode&0o777) | typeBits(st.Mode), nil
 }
 
+// Inode makes the live machine [Numbered].
+func (r *root) Inode(name string) (uint64, error) {
+	if !r.live {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: errors.ErrUnsupported}
+	}
+	fd, err := r.open(name, unix.O_PATH)
+	if err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return st.Ino, nil
+}
+
 // typeBits is the type of a file from its st_mode.
 func typeBits(mode uint32) fs.FileMode {
 	switch mode & unix.S_IFMT {

@@ -62,6 +62,13 @@ type Dir interface {
 	Close() error
 }
 
+// Numbered is a Dir whose directories have numbers that are not used again, as
+// the inodes of a live machine's sysfs: they tell a device from one that was
+// made later under the same name. A copy of a machine has none.
+type Numbered interface {
+	Inode(name string) (uint64, error)
+}
+
 // Text reads an attribute as text without its final newline.
 func Text(d Dir, name string) (string, error) {
 	if r, ok := d.(interface {
