@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package devlink reads a device's firmware versions and parameter-set id from
-// the kernel's devlink interface (generic netlink, DEVLINK_CMD_INFO_GET).
+// the kernel's devlink interface (generic netlink, DEVLINK_CMD_INFO_GET), and
+// reads and sets whether its virtual functions are migratable
+// (DEVLINK_CMD_PORT_SET).
 //
 // Versions come in three groups: fixed (the board: board.id, asic.rev), running
 // (fw, fw.psid, …) and stored (flashed, used after the next reset). Only fixed
@@ -39,8 +41,15 @@ const (
 
 // Conn asks the running kernel.
 type Conn struct {
-	conn   *genetlink.Conn
+	conn   socket
 	family genetlink.Family
+}
+
+// socket is a [genetlink.Conn].
+type socket interface {
+	SetDeadline(time.Time) error
+	Execute(m genetlink.Message, family uint16, flags netlink.HeaderFlags) ([]genetlink.Message, error)
+	Close() error
 }
 
 // ErrNone is returned by Dial for a kernel without devlink.
@@ -69,24 +78,7 @@ func (c *Conn) Close() error { return c.conn.Close() }
 // Info returns the versions of the device bus/name. A device without a devlink
 // instance has a complete, empty set.
 func (c *Conn) Info(ctx context.Context, bus, name string) (inventory.Attributes, error) {
-	enc := netlink.NewAttributeEncoder()
-	enc.String(attrBusName, bus)
-	enc.String(attrDevName, name)
-	data, err := enc.Encode()
-	if err != nil {
-		return inventory.Attributes{}, fmt.Errorf("devlink info of %s/%s: %w", bus, name, err)
-	}
-	deadline := time.Now().Add(timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := c.conn.SetDeadline(deadline); err != nil {
-		return inventory.Attributes{}, fmt.Errorf("devlink info of %s/%s: %w", bus, name, err)
-	}
-	msgs, err := c.conn.Execute(genetlink.Message{
-		Header: genetlink.Header{Command: cmdInfoGet, Version: familyVersion},
-		Data:   data,
-	}, c.family.ID, netlink.Request)
+	msgs, err := c.ask(ctx, cmdInfoGet, netlink.Request, bus, name, func(*netlink.AttributeEncoder) {})
 	switch {
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EOPNOTSUPP):
 		return inventory.Attributes{Complete: true}, nil
@@ -100,6 +92,15 @@ func (c *Conn) Info(ctx context.Context, bus, name string) (inventory.Attributes
 		}
 	}
 	return attrs, nil
+}
+
+// limit makes the next exchange end with ctx, and in any case.
+func (c *Conn) limit(ctx context.Context) error {
+	deadline := time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	return c.conn.SetDeadline(deadline)
 }
 
 // parseInfo adds the fixed and running versions of one answer to attrs. A
