@@ -91,7 +91,6 @@ func (r *removal) identify() bool {
 	if err != nil {
 		return false
 	}
-	ignore := func(string, error) {}
 	r.parent = path.Base(path.Dir(target))
 	r.typ = tree.LinkBase(r.m, r.dir+"/mdev_type", ignore).Text()
 	r.group = tree.LinkBase(r.m, r.dir+"/iommu_group", ignore)

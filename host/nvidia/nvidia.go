@@ -24,13 +24,13 @@ import (
 	"kindred/inventory"
 )
 
-// namespace is the driver's name, as in the mdev era (nvidia-63).
-const namespace = "nvidia"
+// Namespace is the driver's name, as in the mdev era (nvidia-63).
+const Namespace = "nvidia"
 
 // IsFunction reports whether the bound PCI function is one that takes a vGPU
 // type. It stays with NVIDIA's driver, whatever type it has.
 func IsFunction(d tree.Dir, b pci.Bound) bool {
-	if b.Driver != namespace {
+	if b.Driver != Namespace {
 		return false
 	}
 	_, err := d.Mode(path.Join(pci.Devices, b.Address, "nvidia", "current_vgpu_type"))
@@ -81,7 +81,7 @@ func Read(d tree.Dir, functions []pci.Bound, warn tree.Warn) ([]inventory.Parent
 }
 
 func readCard(d tree.Dir, address string, warn tree.Warn) inventory.Parent {
-	p := inventory.Parent{Name: address, Kind: inventory.VGPUParent, Namespace: namespace}
+	p := inventory.Parent{Name: address, Kind: inventory.VGPUParent, Namespace: Namespace}
 	dir, err := tree.Target(d, path.Join(pci.Devices, address))
 	if err != nil {
 		warn(path.Join(pci.Devices, address), err)
@@ -134,7 +134,7 @@ func readFunction(d tree.Dir, dir string, vf *inventory.PCI, card *inventory.Par
 	}
 	dev := &inventory.Device{
 		ID: vf.Address, Kind: inventory.VGPU, Parent: card.Name, PCI: vf, InUse: inventory.Unknown,
-		Type:   inventory.TypeName{Namespace: namespace, Name: current},
+		Type:   inventory.TypeName{Namespace: Namespace, Name: current},
 		Driver: tree.LinkBase(d, path.Join(dir, "driver"), warn),
 		Group:  tree.LinkBase(d, path.Join(dir, "iommu_group"), warn),
 		Node:   inventory.None(),
@@ -176,7 +176,7 @@ func openRoom(card *inventory.Parent) {
 
 // listed returns the card's type of that number, new with no room.
 func listed(card *inventory.Parent, entry Entry) *inventory.Type {
-	name := inventory.TypeName{Namespace: namespace, Name: entry.Number}
+	name := inventory.TypeName{Namespace: Namespace, Name: entry.Number}
 	if t := card.Type(name); t != nil {
 		return t
 	}
@@ -243,7 +243,7 @@ func complete(d tree.Dir, parents []inventory.Parent, warn tree.Warn) {
 	}
 	for i := range parents {
 		for _, entry := range config.supported(parents[i].PCI) {
-			name := inventory.TypeName{Namespace: namespace, Name: entry.Number}
+			name := inventory.TypeName{Namespace: Namespace, Name: entry.Number}
 			if parents[i].Type(name) != nil {
 				continue
 			}

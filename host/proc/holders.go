@@ -93,13 +93,18 @@ type Process struct {
 func (h Holders) Processes(d tree.Dir, dev *inventory.Device) []Process {
 	var list []Process
 	for _, pid := range h.PIDs(dev) {
-		name, err := tree.FileText(d, "proc/"+strconv.Itoa(pid)+"/comm")
-		if err != nil {
-			name = ""
-		}
-		list = append(list, Process{pid, name})
+		list = append(list, Named(d, pid))
 	}
 	return list
+}
+
+// Named is the process of that number, with the name that d has of it.
+func Named(d tree.Dir, pid int) Process {
+	name, err := tree.FileText(d, "proc/"+strconv.Itoa(pid)+"/comm")
+	if err != nil {
+		name = ""
+	}
+	return Process{pid, name}
 }
 
 // Names lists processes in an error's text: "process 71 (qemu-system-x86)".

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package change makes and unmakes one machine's devices, in several steps that
+// hold together: mediated devices, VFs given to a VFIO driver, and VFs given
+// one of NVIDIA's vGPU types.
+//
+// It promises:
+//
+//   - What is about to be done is on disk before the first step, with what was
+//     there before. A step that fails undoes the ones before it, in reverse. What
+//     a killed process left is put right by [Host.Repair], or by the next change
+//     of the same device.
+//   - Only what Kindred did is undone, and only where it still is as Kindred left
+//     it. A VF that somebody else took since is not touched.
+//   - A device that a process has open is left alone unless forced, and the
+//     error names the process. No caller hangs, whatever the kernel does.
+//   - Changes of different devices do not wait for each other; of two changes of
+//     one device the second waits, and says for whom when it gives up.
+//   - The number of VFs is never changed, and no module is loaded.
+//
+// Errors are [*Error] or, where the mdev bus is asked, [*mdev.Error].
+//
+// How each kind is made, in steps, is in plan.go; what a step does and how it is
+// undone in step.go.
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"kindred/host/mdev"
+	"kindred/host/proc"
+	"kindred/host/record"
+	"kindred/host/tree"
+	"kindred/inventory"
+)
+
+// Host is a machine whose devices are changed.
+type Host struct {
+	Machine tree.Machine
+	Records *record.Store
+	// Settings is what a VF has outside of sysfs. Nil: a machine without, whose
+	// VFs can be given none.
+	Settings Settings
+	// Patience is how long a write is waited for that the kernel holds up; 0
+	// stands for two seconds.
+	Patience time.Duration
+}
+
+// Open opens the machine whose root directory is root: "/" for the live one.
+func Open(root string) (*Host, error) {
+	m, err := tree.OpenMachine(root)
+	if err != nil {
+		return nil, err
+	}
+	records, err := record.OpenStore(root)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	h := &Host{Machine: m, Records: records}
+	if root == "/" {
+		h.Settings = kernelSettings(m)
+	}
+	return h, nil
+}
+
+// Close releases the machine and its records.
+func (h *Host) Close() error { return errors.Join(h.Machine.Close(), h.Records.Close()) }
+
+// Request is a device to be started.
+type Request struct {
+	Kind inventory.DeviceKind // Mdev, VF or VGPU
+	// ID is the mdev's UUID, empty for a new one, or the VF's address.
+	ID string
+	// Parent is the mdev's parent, or the physical function. A VF knows its own:
+	// it need not be given, and is checked when it is.
+	Parent string
+	// Type is the full name: mtty-2, mlx5_vfio_pci-15b3:101e, nvidia-1148. A VF is
+	// bound to the driver that its type is named after.
+	Type string
+	// Attributes are set in this order. Of an mdev they are files of its
+	// directory, of a vGPU files of the VF's nvidia directory, written when the
+	// device was made. Of a VF they are mac, vlan (ID or ID:QOS) and migratable
+	// (enable or disable), and are set while no driver has it.
+	Attributes []Attribute
+}
+
+// Attribute is one value to be set.
+type Attribute struct{ Name, Value string }
+
+// Device is a device that was started.
+type Device struct {
+	ID     string
+	Kind   inventory.DeviceKind
+	Parent string
+	Type   string
+}
+
+// lockWait is how long a change of the same device is waited for.
+const lockWait = 30 * time.Second
+
+func (h *Host) patience() time.Duration {
+	if h.Patience > 0 {
+		return h.Patience
+	}
+	return 2 * time.Second
+}
+
+// Start makes the device and puts on record that it is Kindred's, and what it
+// promises its guest. When it returns an error, the machine is as it was,
+// unless the error says otherwise.
+func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
+	dev := Device{ID: req.ID, Kind: req.Kind, Parent: req.Parent, Type: req.Type}
+	if dev.Kind == inventory.Mdev {
+		if dev.ID == "" {
+			dev.ID = mdev.NewUUID()
+		}
+		id, ok := mdev.ParseUUID(dev.ID)
+		if !ok {
+			return dev, &mdev.Error{Op: "create", UUID: dev.ID, Parent: req.Parent, Type: req.Type, Reason: mdev.BadUUID}
+		}
+		dev.ID = id
+	}
+	unlock, err := h.lock(ctx, record.Start, dev.ID)
+	if err != nil {
+		return dev, err
+	}
+	defer unlock()
+	if err := h.clear(ctx, record.Start, dev.ID); err != nil {
+		return dev, err
+	}
+	r, err := h.plan(ctx, &dev, req.Attributes)
+	if err != nil {
+		return dev, err
+	}
+	r.Boot = record.Boot(h.Machine)
+	r.Change = &record.Change{Op: record.Start, PID: os.Getpid(), Began: now()}
+	if err := h.Records.Put(dev.ID, r); err != nil {
+		return dev, h.fail(record.Start, dev.ID, Failed, err)
+	}
+	return dev, h.carry(ctx, dev.ID, r)
+}
+
+// carry does the steps of a record whose intent is written.
+func (h *Host) carry(ctx context.Context, id string, r record.Device) error {
+	for i, s := range r.Steps {
+		err := ctx.Err()
+		if err == nil {
+			err = h.do(ctx, id, &r, s)
+		}
+		if err == nil && makes(s) {
+			r.Change.Made, r.Instance = true, record.Instance(h.Machine, r.Kind, id)
+			err = h.Records.Put(id, r)
+		}
+		if err != nil {
+			return h.takeBack(ctx, id, r, i, err)
+		}
+	}
+	if err := h.finished(id, r); err != nil {
+		return h.takeBack(ctx, id, r, len(r.Steps)-1, err)
+	}
+	return nil
+}
+
+// finished puts a device that was made on record as Kindred's own.
+func (h *Host) finished(id string, r record.Device) error {
+	r.Ours, r.Change = true, nil
+	r.Instance = record.Instance(h.Machine, r.Kind, id)
+	r.Contract = h.contract(id, &r)
+	return h.Records.Put(id, r)
+}
+
+// takeBack undoes the steps before last and, where it made the device after
+// all, last. The reason of the failure stays the error.
+func (h *Host) takeBack(ctx context.Context, id string, r record.Device, last int, reason error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*h.patience())
+	defer cancel()
+	undo := r.Steps[:last+1]
+	if last >= 0 && makes(r.Steps[last]) && !r.Change.Made {
+		undo = r.Steps[:last] // what has this name is another's: the kernel refused
+	}
+	err := h.undo(ctx, id, &r, undo, false)
+	if err == nil {
+		err = h.Records.Delete(id)
+	}
+	if err == nil {
+		return reason
+	}
+	return &Error{Op: record.Start, ID: id, Reason: NotUndone, Err: fmt.Errorf("%w; then undoing it failed: %w", reason, err)}
+}
+
+// lock takes the device's lock. The error says who has it.
+func (h *Host) lock(ctx context.Context, op, id string) (func(), error) {
+	if !single(id) {
+		return nil, h.fail(op, id, NoDevice, nil)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	unlock, err := h.Records.Lock(ctx, id)
+	switch {
+	case errors.Is(err, record.ErrLocked):
+		e := h.fail(op, id, Locked, nil)
+		if r, err := h.Records.Device(id); err == nil && r.Change != nil {
+			e.Holders = []proc.Process{proc.Named(h.Machine, r.Change.PID)}
+		}
+		return nil, e
+	case err != nil:
+		return nil, h.fail(op, id, Failed, err)
+	}
+	return unlock, nil
+}
+
+// clear puts right what a killed process left of the device, and forgets a
+// device that is no more. The lock is held.
+func (h *Host) clear(ctx context.Context, op, id string) error {
+	r, err := h.Records.Device(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return h.fail(op, id, Failed, err)
+	}
+	if r.Change == nil && h.is(id, &r) {
+		return nil
+	}
+	_, err = h.repair(ctx, id, r, false)
+	return err
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

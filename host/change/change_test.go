@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"kindred/host/mdev"
+	"kindred/host/record"
+	"kindred/inventory"
+)
+
+const (
+	uuid1 = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
+	uuid2 = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"
+	vf    = "0000:01:00.1"
+	bare  = "0000:01:00.2" // a VF without a driver
+	gpu   = "0000:02:00.1"
+)
+
+// requests is one device of each kind, and how it shows that it is there.
+var requests = map[string]struct {
+	req   Request
+	group string
+	there func(m *machine) bool
+}{
+	"mdev": {
+		Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"vendor/knob", "1"}, {"vendor/knob", "2"}}}, "7",
+		func(m *machine) bool {
+			return m.has("sys/devices/card/"+uuid1) && m.text("sys/devices/card/"+uuid1+"/vendor/knob") == "2"
+		},
+	},
+	"vf": {
+		Request{Kind: inventory.VF, ID: vf, Parent: "0000:01:00.0", Type: "var_vfio_pci-1234:0010", Attributes: []Attribute{{"migratable", "enable"}, {"mac", "52:54:00:12:34:56"}, {"vlan", "100:3"}}}, "011",
+		func(m *machine) bool {
+			return m.driver(vf) == "var_vfio_pci" && m.settings["mac"] == "52:54:00:12:34:56" && m.settings["vlan"] == "100:3" && m.settings["migratable"] == "enable"
+		},
+	},
+	"vf without a driver": {
+		Request{Kind: inventory.VF, ID: bare, Type: "var_vfio_pci-1234:0010"}, "012",
+		func(m *machine) bool { return m.driver(bare) == "var_vfio_pci" },
+	},
+	"vgpu": {
+		Request{Kind: inventory.VGPU, ID: gpu, Type: "nvidia-1148", Attributes: []Attribute{{"vgpu_params", "a=1"}}}, "021",
+		func(m *machine) bool {
+			return m.text("sys/devices/pci/"+gpu+"/nvidia/current_vgpu_type") == "1148" && m.text("sys/devices/pci/"+gpu+"/nvidia/vgpu_params") == "a=1"
+		},
+	},
+}
+
+func forEach(t *testing.T, test func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string)) {
+	for name, c := range requests {
+		t.Run(name, func(t *testing.T) {
+			m, h := newMachine(t)
+			test(t, m, h, c.req, func() bool { return c.there(m) }, c.group)
+		})
+	}
+}
+
+// vgpuParams stay when a VF has no type any more: they are the driver's.
+func sameState(t *testing.T, want, got string) {
+	t.Helper()
+	if diff := cmp.Diff(lines(want), lines(got)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func lines(state string) []string {
+	return slices.DeleteFunc(strings.Split(state, "\n"), func(l string) bool {
+		return strings.Contains(l, "vgpu_params") || strings.HasPrefix(l, "/sys/") && (strings.Contains(l, "/bind = ") || strings.Contains(l, "/unbind = ") || strings.Contains(l, "/create = "))
+	})
+}
+
+// TestStartStop: a device is made whole, on record, and unmade without a trace.
+func TestStartStop(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, _ string) {
+		before := m.state()
+		dev, err := h.Start(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !there() || dev.ID != req.ID || dev.Parent == "" {
+			t.Errorf("%+v is there: %t\n%s", dev, there(), m.state())
+		}
+		r, err := h.Records.Device(req.ID)
+		if err != nil || !r.Ours || r.Change != nil || r.Contract == nil || r.Contract.Type.Full() != req.Type || r.Contract.Host != "here" || r.Instance == 0 {
+			t.Errorf("the record is %+v, %v", r, err)
+		}
+		if found, err := h.Repair(t.Context(), false); err != nil || len(found) > 0 {
+			t.Errorf("Repair found %+v, %v in a device that is well", found, err)
+		}
+		if _, err := h.Start(t.Context(), req); err == nil {
+			t.Error("it was started twice")
+		}
+		if again, err := h.Records.Device(req.ID); err != nil || !again.Ours || again.Change != nil {
+			t.Errorf("starting it twice left the record %+v, %v", again, err)
+		}
+		if err := h.Stop(t.Context(), req.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sameState(t, before, m.state())
+	})
+}
+
+// TestKilled dies before each write to the machine, of a start and of a stop:
+// one repair later the device is there whole and on record, or not at all.
+func TestKilled(t *testing.T) {
+	for _, op := range []string{"start", "stop"} {
+		for name, c := range requests {
+			t.Run(op+" "+name, func(t *testing.T) {
+				for at := 1; ; at++ {
+					m, h := newMachine(t)
+					empty := m.state()
+					if op == "stop" {
+						if _, err := h.Start(t.Context(), c.req); err != nil {
+							t.Fatal(err)
+						}
+					}
+					m.writes, m.killAt = 0, at
+					survived := func() (survived bool) {
+						defer func() {
+							if r := recover(); r != nil && r != (killed{}) {
+								panic(r)
+							}
+						}()
+						if op == "start" {
+							_, _ = h.Start(t.Context(), c.req)
+						} else {
+							_ = h.Stop(t.Context(), c.req.ID, StopOptions{})
+						}
+						return true
+					}()
+					if survived {
+						if at < 2 {
+							t.Fatal("it wrote nothing")
+						}
+						return
+					}
+					m.killAt = 0
+					planned, err := h.Repair(t.Context(), true)
+					if err != nil || len(planned) != 1 {
+						t.Fatalf("killed before write %d: the dry run says %+v, %v", at, planned, err)
+					}
+					found, err := h.Repair(t.Context(), false)
+					if err != nil || len(found) != 1 || found[0] != planned[0] {
+						t.Fatalf("killed before write %d: repaired %+v, %v; the dry run said %+v", at, found, err, planned)
+					}
+					r, err := h.Records.Device(c.req.ID)
+					switch {
+					case err == nil && r.Ours && r.Change == nil && c.there(m):
+					case err != nil:
+						sameState(t, empty, m.state())
+					default:
+						t.Errorf("killed before write %d: the record is %+v, the device whole: %t\n%s", at, r, c.there(m), m.state())
+					}
+					if found, err := h.Repair(t.Context(), false); err != nil || len(found) > 0 {
+						t.Errorf("killed before write %d: a second repair found %+v, %v", at, found, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestRefused: a write that the kernel refuses undoes those before it.
+func TestRefused(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, _ func() bool, _ string) {
+		before := m.state()
+		for at := 1; ; at++ {
+			n := 0
+			m.refuse = func(string, string) error {
+				if n++; n == at {
+					return unix.EIO
+				}
+				return nil
+			}
+			_, err := h.Start(t.Context(), req)
+			if n < at {
+				if err != nil || at == 1 {
+					t.Errorf("nothing was refused: %v after %d writes", err, n)
+				}
+				return
+			}
+			if !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), req.ID) {
+				t.Errorf("write %d refused: %v", at, err)
+			}
+			sameState(t, before, m.state())
+		}
+	})
+}
+
+// TestInUse: a device that somebody has open is left as it is, with his name.
+func TestInUse(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string) {
+		before := m.state()
+		if _, err := h.Start(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		release := m.hold(group)
+		err := h.Stop(t.Context(), req.ID, StopOptions{})
+		e, isOurs := errors.AsType[*Error](err)
+		if !isOurs || e.Reason != InUse || !strings.Contains(err.Error(), "process 71 (qemu)") || !there() {
+			t.Errorf("%v; it is there: %t", err, there())
+		}
+		if found, err := h.Repair(t.Context(), false); err != nil || len(found) > 0 {
+			t.Errorf("that left something to repair: %+v, %v", found, err)
+		}
+		if req.Kind == inventory.VGPU {
+			return // the driver decides about force
+		}
+		err = h.Stop(t.Context(), req.ID, StopOptions{Force: true})
+		if err == nil || !strings.Contains(err.Error(), "process 71 (qemu)") {
+			t.Errorf("forced: %v", err)
+		}
+		release()
+		if req.Kind == inventory.Mdev {
+			m.gone(req.ID) // the kernel does
+		} else {
+			m.remove("sys/devices/pci/" + req.ID + "/vfio-dev")
+		}
+		if _, err := h.Repair(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		sameState(t, before, m.state())
+	})
+}
+
+// TestTaken: what somebody else has taken since is not touched.
+func TestTaken(t *testing.T) {
+	t.Run("a VF's type", func(t *testing.T) {
+		for _, other := range []string{"1149", "1148"} {
+			m, h := newMachine(t)
+			start(t, h, "vgpu")
+			name := "sys/bus/pci/devices/" + gpu + "/nvidia/current_vgpu_type"
+			m.must(m.WriteAttr(name, "0"))
+			m.must(m.WriteAttr(name, other)) // also when it is the same type again
+			err := h.Stop(t.Context(), gpu, StopOptions{Force: true})
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason != NotOurs {
+				t.Errorf("%v", err)
+			}
+			if got := m.text(name); got != other {
+				t.Errorf("the VF of somebody else has the type %s, want %s", got, other)
+			}
+		}
+	})
+	t.Run("a VF's driver", func(t *testing.T) {
+		m, h := newMachine(t)
+		start(t, h, "vf")
+		m.must(m.WriteAttr("sys/bus/pci/drivers/var_vfio_pci/unbind", vf))
+		m.must(m.WriteAttr("sys/bus/pci/devices/"+vf+"/driver_override", "nvidia"))
+		m.must(m.WriteAttr("sys/bus/pci/drivers/nvidia/bind", vf))
+		state := m.state()
+		if err := h.Stop(t.Context(), vf, StopOptions{}); err == nil {
+			t.Error("it was stopped")
+		}
+		if m.driver(vf) != "nvidia" || m.text("sys/devices/pci/"+vf+"/driver_override") != "nvidia" {
+			t.Errorf("before\n%safter\n%s", state, m.state())
+		}
+	})
+	t.Run("an mdev's name", func(t *testing.T) {
+		m, h := newMachine(t)
+		start(t, h, "mdev")
+		m.gone(uuid1)
+		m.must(m.create("drv-b", uuid1))
+		found, err := h.Repair(t.Context(), false)
+		if err != nil || len(found) != 1 || found[0].Action != Forgotten || !m.has("sys/devices/card/"+uuid1) {
+			t.Errorf("%+v, %v; the device of somebody else is there: %t", found, err, m.has("sys/devices/card/"+uuid1))
+		}
+	})
+	t.Run("a UUID while starting", func(t *testing.T) {
+		m, h := newMachine(t)
+		m.refuse = func(name, text string) error {
+			if strings.HasSuffix(name, "/create") {
+				m.must(m.create("drv-a", text)) // by somebody who was a little faster
+			}
+			return nil
+		}
+		_, err := h.Start(t.Context(), requests["mdev"].req)
+		if e, ok := errors.AsType[*mdev.Error](err); !ok || e.Reason != mdev.Taken {
+			t.Errorf("%v", err)
+		}
+		if !m.has("sys/devices/card/" + uuid1) {
+			t.Error("his device was removed")
+		}
+		if _, err := h.Records.Device(uuid1); err == nil {
+			t.Error("his device is on record")
+		}
+	})
+}
+
+func start(t *testing.T, h *Host, name string) {
+	t.Helper()
+	if _, err := h.Start(t.Context(), requests[name].req); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestErrors says why, for what cannot be started.
+func TestErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		req    Request
+		reason Reason
+		text   string
+	}{
+		"another kind":         {Request{Kind: inventory.Function, ID: vf}, WrongType, "kind"},
+		"no function":          {Request{Kind: inventory.VF, ID: "0000:09:00.0", Type: "var_vfio_pci-1234:0010"}, NoDevice, "0000:09:00.0"},
+		"a path":               {Request{Kind: inventory.VF, ID: "../0000:01:00.1", Type: "var_vfio_pci-1234:0010"}, NoDevice, ""},
+		"a physical function":  {Request{Kind: inventory.VF, ID: "0000:01:00.0", Type: "var_vfio_pci-1234:0010"}, WrongType, "no virtual function"},
+		"another's":            {Request{Kind: inventory.VF, ID: vf, Parent: "0000:02:00.0", Type: "var_vfio_pci-1234:0010"}, WrongParent, "0000:01:00.0"},
+		"other ids":            {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci-1234:0011"}, WrongType, "var_vfio_pci-1234:0010"},
+		"no ids":               {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci"}, WrongType, "<driver>-"},
+		"no driver":            {Request{Kind: inventory.VF, ID: vf, Type: "mlx5_vfio_pci-1234:0010"}, NoDriver, "modprobe mlx5_vfio_pci"},
+		"a driver that it has": {Request{Kind: inventory.VF, ID: vf, Type: "net-1234:0010"}, Started, "net"},
+		"an unknown attribute": {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci-1234:0010", Attributes: []Attribute{{"speed", "1"}}}, BadValue, "mac, vlan and migratable"},
+		"a group's MAC":        {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci-1234:0010", Attributes: []Attribute{{"mac", "01:00:5e:00:00:01"}}}, BadValue, "01:00"},
+		"a VLAN too high":      {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci-1234:0010", Attributes: []Attribute{{"vlan", "4095"}}}, BadValue, "4094"},
+		"maybe migratable":     {Request{Kind: inventory.VF, ID: vf, Type: "var_vfio_pci-1234:0010", Attributes: []Attribute{{"migratable", "yes"}}}, BadValue, "enable or disable"},
+		"no vGPU function":     {Request{Kind: inventory.VGPU, ID: vf, Type: "nvidia-1148"}, WrongType, "sriov-manage"},
+		"no number":            {Request{Kind: inventory.VGPU, ID: gpu, Type: "nvidia-L40S"}, WrongType, "nvidia-<number>"},
+		"a type it cannot be":  {Request{Kind: inventory.VGPU, ID: gpu, Type: "nvidia-7"}, WrongType, "nvidia-1148 (NVIDIA L40S-2Q)"},
+		"remove as attribute":  {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"remove", "1"}}}, BadValue, "remove"},
+		"a path as attribute":  {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"../x", "1"}}}, BadValue, "../x"},
+		"no such attribute":    {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"none", "1"}}}, BadValue, "no attribute none"},
+		"a value it refuses":   {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"vendor/knob", "bad"}}}, Failed, "vendor/knob=bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, h := newMachine(t)
+			before := m.state()
+			_, err := h.Start(t.Context(), c.req)
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.reason || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%v, want %s with %q", err, c.reason, c.text)
+			}
+			sameState(t, before, m.state())
+		})
+	}
+	m, h := newMachine(t)
+	m.file("sys/devices/pci/"+gpu+"/nvidia/creatable_vgpu_types", "ID    : vGPU Name\n")
+	if _, err := h.Start(t.Context(), requests["vgpu"].req); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("on a full card: %v", err)
+	}
+	if err := h.Stop(t.Context(), vf, StopOptions{}); err == nil || m.driver(vf) != "net" {
+		t.Errorf("a VF that was not started: %v", err)
+	}
+	if err := h.Stop(t.Context(), uuid2, StopOptions{}); err == nil {
+		t.Error("an mdev that is not there was stopped")
+	}
+	m.must(m.create("drv-a", uuid2))
+	if err := h.Stop(t.Context(), strings.ToUpper(uuid2), StopOptions{}); err != nil || m.has("sys/devices/card/"+uuid2) {
+		t.Errorf("an mdev of somebody else, asked for by name: %v", err)
+	}
+}
+
+// TestLocked: one device is changed by one at a time, others meanwhile.
+func TestLocked(t *testing.T) {
+	m, h := newMachine(t)
+	unlock, err := h.Records.TryLock(uuid1)
+	m.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = h.Start(ctx, requests["mdev"].req)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != Locked {
+		t.Errorf("%v", err)
+	}
+	m.must(h.Records.Put(uuid1, record.Device{Kind: inventory.Mdev, Change: &record.Change{Op: record.Start, PID: 71}}))
+	if found, err := h.Repair(t.Context(), false); err != nil || len(found) > 0 {
+		t.Errorf("a start that is under way was repaired: %+v, %v", found, err)
+	}
+	req := requests["mdev"].req
+	req.ID = uuid2
+	if _, err := h.Start(t.Context(), req); err != nil {
+		t.Errorf("another device waited: %v", err)
+	}
+	unlock()
+	if _, err := h.Start(t.Context(), requests["mdev"].req); err != nil {
+		t.Errorf("after that, what was left is no hindrance: %v", err)
+	}
+}
+
+// TestConcurrent: of many at once, as many succeed as there are places.
+func TestConcurrent(t *testing.T) {
+	m, h := newMachine(t)
+	m.places = 24
+	errs := make(chan error)
+	for i := range 64 {
+		req := Request{Kind: inventory.Mdev, Parent: "card", Type: "drv-a", ID: fmt.Sprintf("83b8f4f2-509f-382f-3c1e-e6bfe0fa2%03d", i)}
+		go func() { _, err := h.Start(t.Context(), req); errs <- err }()
+	}
+	full := 0
+	for range 64 {
+		err := <-errs
+		if err == nil {
+			continue
+		}
+		if e, ok := errors.AsType[*mdev.Error](err); !ok || e.Reason != mdev.NoRoom {
+			t.Errorf("%v", err)
+		}
+		full++
+	}
+	ids, err := h.Records.List()
+	if full != 40 || err != nil || len(ids) != 24 || m.places != 0 {
+		t.Errorf("%d found no room, %d are on record (%v), %d places are left", full, len(ids), err, m.places)
+	}
+}
+
+// TestBooted: what was made before the machine was booted is forgotten.
+func TestBooted(t *testing.T) {
+	m, h := newMachine(t)
+	start(t, h, "mdev")
+	m.gone(uuid1)
+	m.file("proc/sys/kernel/random/boot_id", "boot-2\n")
+	m.must(m.create("drv-a", uuid1))
+	found, err := h.Repair(t.Context(), false)
+	if err != nil || len(found) != 1 || found[0].Action != Forgotten {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if !m.has("sys/devices/card/" + uuid1) {
+		t.Error("the device of this boot was removed")
+	}
+}
