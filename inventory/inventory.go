@@ -264,25 +264,25 @@ func (inv *Inventory) Module(name string) *Module {
 // Sort puts every list into its documented order.
 func (inv *Inventory) Sort() {
 	slices.SortFunc(inv.Modules, func(a, b Module) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(inv.Parents, func(a, b Parent) int { return cmp.Compare(a.Name, b.Name) })
+	sortBy(inv.Parents, func(a, b *Parent) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range inv.Parents {
-		slices.SortFunc(inv.Parents[i].Types, func(a, b Type) int { return a.Compare(b.TypeName) })
+		sortBy(inv.Parents[i].Types, func(a, b *Type) int { return a.Compare(b.TypeName) })
 	}
-	if !sorted(inv.Devices) { // a listing is: moving thousands of devices takes time
-		slices.SortFunc(inv.Devices, func(a, b Device) int { return a.compare(&b) })
-	}
+	sortBy(inv.Devices, (*Device).compare)
 	slices.SortFunc(inv.Warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem))
 	})
 }
 
-func sorted(devices []Device) bool {
-	for i := 1; i < len(devices); i++ {
-		if devices[i-1].compare(&devices[i]) > 0 {
-			return false
+// sortBy sorts a list that mostly is in order: to see that, its large elements
+// need not be copied.
+func sortBy[T any](list []T, compare func(a, b *T) int) {
+	for i := 1; i < len(list); i++ {
+		if compare(&list[i-1], &list[i]) > 0 {
+			slices.SortFunc(list, func(a, b T) int { return compare(&a, &b) })
+			return
 		}
 	}
-	return true
 }
 
 // compare orders by parent, then ID.

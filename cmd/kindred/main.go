@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -57,7 +58,7 @@ func (e *exitError) Unwrap() error { return e.err }
 // that is printed on stdout is held back until the command succeeded.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var out strings.Builder
-	root := newRoot()
+	root := newRoot(args...)
 	root.SetArgs(args)
 	root.SetOut(&out)
 	root.SetErr(stderr)
@@ -81,7 +82,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-func newRoot() *cobra.Command {
+// commands are what kindred can do.
+var commands = []command{
+	{"inspect", newInspect},
+	{"type", newType},
+	{"device", newDevice},
+	{"check", newCheck},
+	{"targets", newTargets},
+	{"matrix", newMatrix},
+	{"catalog", newCatalog},
+	{"reason", newReason},
+	{"version", newVersion},
+}
+
+type command struct {
+	name string
+	make func() *cobra.Command
+}
+
+// newRoot makes the command that args call and, unless they begin with its
+// name, all others too: making them takes longer than starting to read.
+func newRoot(args ...string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kindred",
 		Short: "Find where a VM's assigned devices can live-migrate to",
@@ -99,8 +120,16 @@ It reads hosts and changes nothing.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	cmd.AddCommand(newInspect(), newType(), newDevice(), newCheck(), newTargets(), newMatrix(), newCatalog(), newReason(), newVersion())
-	cmd.InitDefaultCompletionCmd()
+	called := slices.IndexFunc(commands, func(c command) bool { return len(args) > 0 && c.name == args[0] })
+	for i, c := range commands {
+		if called < 0 || i == called {
+			cmd.AddCommand(c.make())
+		}
+	}
+	if called < 0 {
+		cmd.InitDefaultCompletionCmd()
+	}
+	cmd.CompletionOptions.DisableDefaultCmd = true // cobra would add it still
 	for _, sub := range everyCommand(cmd) {
 		if sub.Args != nil {
 			check := sub.Args

@@ -91,11 +91,7 @@ func hidden(r rune) bool {
 // clean makes text from a host fit for a terminal: whatever is not printable
 // is shown as an escape.
 func clean(text string) string {
-	plain := true
-	for i := 0; i < len(text) && plain; i++ {
-		plain = text[i] >= 0x20 && text[i] < 0x7f
-	}
-	if plain {
+	if plain(text) {
 		return text
 	}
 	var b strings.Builder
@@ -113,6 +109,16 @@ func clean(text string) string {
 	return b.String()
 }
 
+// plain reports whether text is printable ASCII: a column for each byte.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < 0x20 || text[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // table is rows under headers, in columns. The last column is wrapped to fit
@@ -120,6 +126,7 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 type table struct {
 	rows  [][]string // the first is the header
 	cells []string   // of all rows, one after the other
+	wide  bool       // a cell may not be plain
 	width int
 }
 
@@ -130,7 +137,7 @@ func newTable(header ...string) *table {
 			width = w
 		}
 	}
-	return &table{rows: [][]string{header}, width: width}
+	return &table{rows: [][]string{header}, wide: !plain(strings.Join(header, "")), width: width}
 }
 
 // expect makes room for that many rows, once.
@@ -143,7 +150,10 @@ func (t *table) expect(rows int) {
 func (t *table) add(cells ...string) {
 	start := len(t.cells)
 	for _, cell := range cells {
-		t.cells = append(t.cells, clean(cell))
+		if !plain(cell) {
+			cell, t.wide = clean(cell), true
+		}
+		t.cells = append(t.cells, cell)
 	}
 	t.rows = append(t.rows, t.cells[start:len(t.cells):len(t.cells)])
 }
@@ -154,6 +164,10 @@ const gap = 2
 // every cell on its own, which at five thousand devices takes longer than
 // reading them from the kernel; plain columns need only their widths.
 func (t *table) String() string {
+	width := width
+	if !t.wide {
+		width = func(text string) int { return len(text) }
+	}
 	last := len(t.rows[0]) - 1
 	widths := make([]int, last+1)
 	for _, row := range t.rows {

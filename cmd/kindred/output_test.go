@@ -36,7 +36,8 @@ func TestHarmless(t *testing.T) {
 // TestTable: columns line up, no line ends in blanks, and the last column is
 // wrapped.
 func TestTable(t *testing.T) {
-	list := &table{rows: [][]string{{"A", "WIDE", "LAST"}}, width: 28}
+	list := newTable("A", "WIDE", "LAST")
+	list.width = 28
 	list.expect(2)
 	list.add("1", "界", "some words that do not fit in here")
 	list.add("22", "  ", "")
