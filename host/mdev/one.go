@@ -45,8 +45,9 @@ func one(d tree.Dir, uuid string, detail Detail) (inventory.Device, bool) {
 	if err != nil {
 		return inventory.Device{}, false
 	}
+	dir := path.Dir(target)
 	var devices [1]inventory.Device
-	readChildren(d, []place{{uuid, path.Base(path.Dir(target)), target}}, devices[:], detail, ignore)
+	readChildren(d, &family{dir, path.Base(dir), []child{{uuid, path.Base(target)}}}, devices[:], detail, ignore)
 	return devices[0], true
 }
 
