@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vfio tells whether a device can migrate: from debugfs, which opens
-// nothing, or by asking an idle device through the VFIO migration interface.
-//
-// Sources: include/uapi/linux/vfio.h; drivers/vfio/debugfs.c (kernels built
-// with CONFIG_VFIO_DEBUGFS, 6.8 and newer); drivers/vfio/vfio_main.c and
-// container.c for the order of calls.
 package vfio
 
 import (

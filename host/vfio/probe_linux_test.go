@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux
-
 package vfio
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
-	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -40,18 +37,8 @@ func TestFromDebugfs(t *testing.T) {
 	}
 }
 
-// TestLayout: sizes as include/uapi/linux/vfio.h has them.
-func TestLayout(t *testing.T) {
-	if n := unsafe.Sizeof(groupStatus{}); n != 8 {
-		t.Errorf("struct vfio_group_status has %d bytes, want 8", n)
-	}
-	if n := unsafe.Sizeof(migrationFeature{}); n != 16 {
-		t.Errorf("struct vfio_device_feature with migration has %d bytes, want 16", n)
-	}
-}
-
 func TestMigrationFlags(t *testing.T) {
-	for flags, want := range map[uint64]*inventory.Migration{
+	for flags, want := range map[Flags]*inventory.Migration{
 		7: {Can: inventory.Yes, Source: "probe", Flags: []string{"stop-copy", "p2p", "pre-copy"}},
 		1: {Can: inventory.Yes, Source: "probe", Flags: []string{"stop-copy"}},
 		2: {Can: inventory.No, Source: "probe", Flags: []string{"p2p"}},
