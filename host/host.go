@@ -217,9 +217,12 @@ func unique(parents []inventory.Parent, warn tree.Warn) []inventory.Parent {
 }
 
 // functions reads PCI functions of both kinds. listed is false when there may
-// be more.
+// be more. An mdev parent is neither: it is bound to the driver that registered
+// it, which gives up its types before another driver can be bound
+// (mdev_unregister_parent() in drivers/vfio/mdev/mdev_core.c), and NVIDIA's
+// driver has types to be set only where it has none of mdev.
 func (h *Host) functions(warn tree.Warn) (all []inventory.Parent, held []inventory.Device, listed bool) {
-	bound, listed := pci.List(h.dir, warn)
+	bound, listed := pci.List(h.dir, mdev.Names(h.dir), warn)
 	var ofNVIDIA []pci.Bound
 	bound = slices.DeleteFunc(bound, func(b pci.Bound) bool {
 		is := nvidia.IsFunction(h.dir, b)

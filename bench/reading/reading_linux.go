@@ -53,16 +53,16 @@ type Bare struct {
 // Prepare finds below root what a listing reads. Of types: each one's name and
 // room, and each parent's API, list of types and links in the class and to its
 // driver. Of devices: each one's link on the bus and link to its type, and each
-// parent's to its driver. Of both: the links of all PCI functions to their
-// drivers, among which may be more.
+// parent's to its driver. Of both: the lists of parents and of PCI functions;
+// of functions that are no parents a listing would read more.
 func Prepare(root string, what What) (*Bare, error) {
 	const parent = "sys/devices/pci*/*/"
-	links := []string{"sys/bus/pci/devices/*/driver", parent + "driver"}
-	dirs := []string{"sys/bus/pci/devices"}
+	links := []string{parent + "driver"}
+	dirs := []string{"sys/bus/pci/devices", "sys/class/mdev_bus"}
 	var files []string
 	if what == Types {
 		links = append(links, "sys/class/mdev_bus/*")
-		dirs = append(dirs, "sys/class/mdev_bus", parent+"mdev_supported_types")
+		dirs = append(dirs, parent+"mdev_supported_types")
 		files = []string{parent + "mdev_supported_types/*/name", parent + "mdev_supported_types/*/available_instances", parent + "mdev_supported_types/nvidia-600/device_api"}
 	} else {
 		links = append(links, "sys/bus/mdev/devices/*", parent+"*/mdev_type")

@@ -66,6 +66,16 @@ func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent
 	return keep(parents), true
 }
 
+// Names are the names of the parents that can be listed.
+func Names(d tree.Dir) map[string]bool {
+	entries, _ := tree.List(d, classDir) // who reads the parents warns
+	names := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		names[e.Name] = true
+	}
+	return names
+}
+
 // apiOfParent reports whether the kernel prints one device API for all types of
 // a parent: since Linux 6.1, device_api_show() in mdev_sysfs.c prints that of
 // the parent's mdev driver, so that a listing needs to read it only once.

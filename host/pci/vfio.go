@@ -15,9 +15,9 @@ import (
 // Bound is a function that is bound to a driver.
 type Bound struct{ Address, Driver string }
 
-// List lists the functions that are bound to a driver, by address. listed is
-// false when there may be more.
-func List(d tree.Dir, warn tree.Warn) (list []Bound, listed bool) {
+// List lists the functions that are bound to a driver, by address, without the
+// ones to skip. listed is false when there may be more.
+func List(d tree.Dir, skip map[string]bool, warn tree.Warn) (list []Bound, listed bool) {
 	entries, err := d.ReadDir(Devices)
 	if errors.Is(err, fs.ErrNotExist) { // a machine without PCI
 		return nil, true
@@ -28,6 +28,9 @@ func List(d tree.Dir, warn tree.Warn) (list []Bound, listed bool) {
 	}
 	listed = true
 	for _, e := range entries {
+		if skip[e.Name] {
+			continue
+		}
 		driver := tree.LinkBase(d, Devices+"/"+e.Name+"/driver", warn)
 		listed = listed && driver.State() != inventory.NotObserved
 		if name, ok := driver.Get(); ok {
