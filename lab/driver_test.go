@@ -56,7 +56,7 @@ func bootDriver(t *testing.T, h Host) (context.Context, *Guest) {
 }
 
 // badLine is what a kernel says when something is wrong with a driver.
-var badLine = regexp.MustCompile(`\bBUG:|(?i)oops|WARNING:|leak|Call Trace|hung_task|blocked for more|use-after-free|refcount|general protection|sysfs: cannot|Unable to handle|scheduling while atomic|rcu.*stall|soft lockup|bad page|Tried to`)
+var badLine = regexp.MustCompile(`\bBUG:|(?i)\boops|WARNING:|leak|Call Trace|hung_task|blocked for more|use-after-free|refcount|general protection|sysfs: cannot|Unable to handle|scheduling while atomic|rcu.*stall|soft lockup|bad page|Tried to`)
 
 // cleanLog fails the test for every line of the kernel's log that should not be there.
 func cleanLog(ctx context.Context, t *testing.T, g *Guest) {
