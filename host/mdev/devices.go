@@ -17,6 +17,11 @@ import (
 // Devices reads every device, in the order of their parents and UUIDs.
 // listed is false when there may be more.
 func Devices(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Device, listed bool) {
+	return DevicesNamed(d, nil, detail, warn)
+}
+
+// DevicesNamed is Devices for some of them.
+func DevicesNamed(d tree.Dir, named Named, detail Detail, warn tree.Warn) (list []inventory.Device, listed bool) {
 	entries, err := tree.List(d, devicesDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, true
@@ -25,6 +30,7 @@ func Devices(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Device
 		warn(devicesDir, err)
 		return nil, false
 	}
+	entries = named.of(entries)
 	families, found := find(d, entries, warn)
 	devices := make([]inventory.Device, found)
 	start := make([]int, len(families))

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,13 +44,33 @@ const (
 type Detail int
 
 const (
-	Brief Detail = iota // names, labels, API and room
-	Full                // everything
+	Brief     Detail = iota // names, labels, API and room
+	Described               // and the types' descriptions
+	Full                    // everything
 )
+
+// ErrNamespace is what a warning wraps about a type whose namespace is unknown:
+// its directory's name is its name then.
+var ErrNamespace = errors.New("the namespace is unknown")
+
+// Named chooses by name what is read: nil is everything.
+type Named func(name string) bool
+
+func (n Named) of(entries []tree.Entry) []tree.Entry {
+	if n == nil {
+		return entries
+	}
+	return slices.DeleteFunc(entries, func(e tree.Entry) bool { return !n(e.Name) })
+}
 
 // Parents reads every parent with its types, in the order of their names.
 // A machine without the bus has none. listed is false when there may be more.
 func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent, listed bool) {
+	return ParentsNamed(d, nil, detail, warn)
+}
+
+// ParentsNamed is Parents for some of them.
+func ParentsNamed(d tree.Dir, named Named, detail Detail, warn tree.Warn) (list []inventory.Parent, listed bool) {
 	entries, err := d.ReadDir(classDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, true
@@ -58,7 +79,8 @@ func Parents(d tree.Dir, detail Detail, warn tree.Warn) (list []inventory.Parent
 		warn(classDir, err)
 		return nil, false
 	}
-	oneAPI := detail == Brief && apiOfParent(d)
+	entries = named.of(entries)
+	oneAPI := detail < Full && apiOfParent(d)
 	parents := make([]*inventory.Parent, len(entries))
 	each(len(entries), 1, func(i int) {
 		parents[i] = readParent(d, entries[i].Name, detail, oneAPI, warn)
@@ -170,7 +192,16 @@ func splitType(dir string, driver, subsystem string) (inventory.TypeName, error)
 			return inventory.TypeName{Namespace: namespace, Name: name}, nil
 		}
 	}
-	return inventory.TypeName{Name: dir}, fmt.Errorf("the namespace is unknown: the name starts neither with the driver %q nor with the bus or class %q", driver, subsystem)
+	return inventory.TypeName{Name: dir}, fmt.Errorf("%w: the name starts neither with the driver %q nor with the bus or class %q", ErrNamespace, driver, subsystem)
+}
+
+// TypeDir is the name of the type's directory: its full name, or all of its name
+// where the namespace is unknown.
+func TypeDir(t inventory.TypeName) string {
+	if t.Namespace == "" {
+		return t.Name
+	}
+	return t.Full()
 }
 
 // readType reads one type. An api that is present need not be read again.
@@ -197,8 +228,10 @@ func readType(types tree.Dir, dir string, name inventory.TypeName, api inventory
 			}
 		}
 	}
-	if detail == Full {
+	if detail >= Described {
 		t.Description = tree.ReadValue(types, dir+"/description", warn)
+	}
+	if detail == Full {
 		t.Attributes = tree.Attributes(types, dir, standardType, warn)
 	}
 	return t

@@ -28,10 +28,7 @@ func Read(d tree.Dir, uuid string) (inventory.Device, inventory.Type, bool) {
 	if !ok {
 		return dev, inventory.Type{}, false
 	}
-	name := dev.Type.Name
-	if dev.Type.Namespace != "" {
-		name = dev.Type.Full()
-	}
+	name := TypeDir(dev.Type)
 	types, err := d.Sub(path.Join(classDir, dev.Parent, typesDir))
 	if err != nil {
 		return dev, inventory.Type{TypeName: dev.Type}, true
