@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package callout
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kindred/definition"
+)
+
+// find makes scripts of a machine, by directory and name, and finds them.
+func find(t *testing.T, scripts map[string]string) (s *Scripts, shown func() string, root string) {
+	t.Helper()
+	root = t.TempDir()
+	for name, text := range scripts {
+		file := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("#!/bin/sh\n"+text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	var all []string
+	s = Find(root, func(text string) { mu.Lock(); all = append(all, text); mu.Unlock() })
+	return s, func() string { mu.Lock(); defer mu.Unlock(); return strings.Join(all, "|") }, root
+}
+
+const dir = "usr/lib/mdevctl/scripts.d/callouts/"
+
+var dev = For(&definition.Definition{UUID: "11111111-0000-4000-8000-00000000000a", Parent: "p", Type: "t-1", Auto: true})
+
+// TestHang: what does not end is ended, and what it started with it.
+func TestHang(t *testing.T) {
+	s, shown, root := find(t, map[string]string{dir + "hangs": "sleep 300 & echo $! >>${0%/*}/../child; wait"})
+	for e := range s.deadline {
+		s.deadline[e] = 300 * time.Millisecond
+	}
+	begin := time.Now()
+	if attrs, err := s.Attributes(t.Context(), dev); err == nil || attrs != nil {
+		t.Errorf("attributes %v, %v", attrs, err)
+	}
+	if _, err := s.Attributes(t.Context(), dev); err == nil { // not started again
+		t.Error("a hanging script was asked twice and answered")
+	}
+	done := false
+	err := s.Do(t.Context(), Start, dev, false, func(*Call) error { done = true; return nil })
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "hangs") || done {
+		t.Errorf("a pre callout that hangs: %v, done %t", err, done)
+	}
+	if err := s.Do(t.Context(), Start, dev, true, func(*Call) error { done = true; return nil }); err != nil || !done || !strings.Contains(shown(), "start is forced") {
+		t.Errorf("forced: %v, done %t, %s", err, done, shown())
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/child"))
+	if err != nil || len(strings.Fields(string(data))) != 4 { // attributes, pre, and pre and post when forced
+		t.Fatalf("children %q, %v", data, err)
+	}
+	for _, pid := range strings.Fields(string(data)) {
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			state, err := os.ReadFile("/proc/" + pid + "/stat")
+			if err != nil || strings.Contains(string(state), ") Z") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the script's child %s lives on: %s", pid, state)
+			}
+		}
+	}
+}
+
+// TestGivenUp: a context that ends ends the script.
+func TestGivenUp(t *testing.T) {
+	s, _, _ := find(t, map[string]string{dir + "hangs": "sleep 300"})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := s.Do(ctx, Define, dev, true, func(*Call) error { t.Error("done"); return nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestBackground: a script that leaves something running behind is over when
+// it has ended itself.
+func TestBackground(t *testing.T) {
+	s, _, _ := find(t, map[string]string{dir + "leaves": "sleep 5 & printf '[{\"a\":\"b\"}]'"})
+	begin := time.Now()
+	attrs, err := s.Attributes(t.Context(), dev)
+	if err != nil || len(attrs) != 1 || time.Since(begin) > 4*time.Second {
+		t.Errorf("%v, %v after %v", attrs, err, time.Since(begin))
+	}
+}
+
+// TestFlood: endless output is not kept and does not block.
+func TestFlood(t *testing.T) {
+	s, _, _ := find(t, map[string]string{dir + "flood": "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"})
+	if attrs, err := s.Attributes(t.Context(), dev); attrs != nil {
+		t.Errorf("%v, %v", attrs, err)
+	}
+}
+
+// TestAnswers: what get/attributes may print.
+func TestAnswers(t *testing.T) {
+	for text, want := range map[string]string{
+		"exit 2": "", "exit 0": "", "printf '[]'": "", "printf '[{}]'": "", "printf null": "", "echo '[{\"a\":\"1\"},{\"b\":\"2\"}]'": "a=1 b=2", `printf '[{"a":"1"}]\0'`: "a=1",
+		"printf '{}'": "error", "printf '[{\"a\":1}]'": "error", "printf '[{\"a\":\"1\",\"b\":\"2\"}]'": "error", "printf '[{\"a\":\"1\"}'": "error", "exit 1": "error", "printf '\\377'": "error", "kill -9 $$": "",
+	} {
+		s, _, _ := find(t, map[string]string{dir + "a": text})
+		attrs, err := s.Attributes(t.Context(), dev)
+		var got []string
+		for _, a := range attrs {
+			got = append(got, a.Name+"="+a.Value)
+		}
+		if err != nil {
+			got = []string{"error"}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestChoice: the first that does not say "not mine" is the device's callout;
+// a versioned one goes before; the directory since 1.3.0 before the other.
+func TestChoice(t *testing.T) {
+	answers := func(name string) string { return `printf '[{"` + name + `":""}]'` }
+	versioned := func(name string) string {
+		return `case $* in *capabilities*) echo '{"supports":{"version":2,"actions":["attributes"],"events":["get"]}}';; *) ` + answers(name) + `;; esac`
+	}
+	const old = "etc/mdevctl.d/scripts.d/callouts/"
+	for name, c := range map[string]struct {
+		scripts map[string]string
+		want    string
+	}{
+		"by name":             {map[string]string{dir + "b": answers("b"), dir + "a": answers("a")}, "a"},
+		"not mine":            {map[string]string{dir + "b": answers("b"), dir + "a": "exit 2"}, "b"},
+		"killed":              {map[string]string{dir + "b": answers("b"), dir + "a": "kill -9 $$"}, "b"},
+		"newer directory":     {map[string]string{old + "a": answers("old"), dir + "z": answers("new")}, "new"},
+		"both, none its own":  {map[string]string{old + "a": answers("old"), dir + "z": "exit 2"}, "old"},
+		"versioned":           {map[string]string{dir + "a": answers("a"), dir + "z": versioned("v")}, "v"},
+		"versioned, in old":   {map[string]string{dir + "a": answers("a"), old + "z": versioned("v")}, "v"},
+		"not of our version":  {map[string]string{dir + "a": answers("a"), dir + "z": `case $* in *capabilities*) echo '{"supports":{}}';; esac`}, "a"},
+		"no program at all":   {map[string]string{dir + "a": answers("a"), dir + "0": ""}, "a"},
+		"only one, versioned": {map[string]string{dir + "z": versioned("v")}, "v"},
+	} {
+		s, shown, root := find(t, c.scripts)
+		if name == "no program at all" {
+			if err := os.WriteFile(filepath.Join(root, dir, "0"), []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		attrs, err := s.Attributes(t.Context(), dev)
+		if err != nil || len(attrs) != 1 || attrs[0].Name != c.want {
+			t.Errorf("%s: %v, %v; want %s; %s", name, attrs, err, c.want, shown())
+		}
+	}
+}
+
+// TestPassedOver: what cannot be executed is no script.
+func TestPassedOver(t *testing.T) {
+	_, _, root := find(t, map[string]string{dir + "README": "", dir + "sub/a": "", dir + "a": ""})
+	if err := os.Chmod(filepath.Join(root, dir, "README"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s := Find(root, func(text string) { t.Error(text) }); len(s.callouts) != 1 || filepath.Base(s.callouts[0]) != "a" {
+		t.Errorf("callouts %q", s.callouts)
+	}
+	if !Find(t.TempDir(), func(text string) { t.Error(text) }).None() {
+		t.Error("an empty machine has callouts")
+	}
+}

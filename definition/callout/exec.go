@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package callout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"time"
+)
+
+// notMine is the exit code of a callout for types that are not its own.
+const notMine = 2
+
+// maxOutput is how much of each output of a script is kept.
+const maxOutput = 1 << 20
+
+// result is how a script ended.
+type result struct {
+	stdout, stderr []byte
+	code           int
+	killed         bool // by a signal
+	late           bool // by the deadline
+}
+
+// start runs one script to its end. An error that is neither late nor killed
+// says that it could not be run, or what it printed could not be taken.
+func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *Call, input []byte) (result, error) {
+	deadline := s.deadline[e]
+	hung := fmt.Errorf("it did not end in %v, and was ended", deadline)
+	if e == get && s.silent(path, false) {
+		return result{late: true}, hung
+	}
+	limited, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	cmd := exec.CommandContext(limited, path,
+		"-t", c.dev.Type, "-e", string(e), "-a", string(a), "-s", string(c.state), "-u", c.dev.UUID, "-p", c.dev.Parent)
+	ownGroup(cmd)
+	cmd.WaitDelay = time.Second // for what it left behind and holds its output open
+	if input != nil {
+		cmd.Stdin = bytes.NewReader(input)
+	}
+	var stdout, stderr bounded
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	out := result{stdout: stdout.kept, stderr: stderr.kept}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // the script itself ended well
+	}
+	if limited.Err() != nil && ctx.Err() == nil {
+		out.late = true
+		if e == get {
+			s.silent(path, true)
+		}
+		return out, hung
+	}
+	if cmd.ProcessState != nil {
+		out.code = cmd.ProcessState.ExitCode()
+		out.killed = out.code < 0
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if out.killed {
+			return out, exit
+		}
+		err = nil // a code is no error here
+	}
+	return out, err
+}
+
+// bounded keeps the first bytes and refuses what comes after.
+type bounded struct{ kept []byte }
+
+var errTooMuch = fmt.Errorf("it printed more than %d bytes", maxOutput)
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.kept)+len(p) > maxOutput {
+		return 0, errTooMuch
+	}
+	b.kept = append(b.kept, p...)
+	return len(p), nil
+}
