@@ -62,7 +62,7 @@ func TestDirections(t *testing.T) {
 		"kindred/cmd":   {"kindred/cmd"},
 		"kindred/lab":   {"kindred/lab"},
 		"kindred/bench": {"kindred/bench"},
-		"kindred/host":  {"kindred/host", "kindred/cmd", "kindred/lab", "kindred/bench"},
+		"kindred/host":  {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench"},
 		"kindred/fleet": {"kindred/fleet", "kindred/cmd", "kindred/lab", "kindred/bench"},
 	}
 	for _, p := range packages(t, "./...") {

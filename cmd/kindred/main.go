@@ -22,6 +22,9 @@ import (
 // until it is whole. Commands that wait for others stop at them in order.
 func main() {
 	collectLate()
+	if name := calledAs(os.Args[0]); name != "" {
+		os.Exit(runMdevctl(context.Background(), name, os.Args[1:], os.Stdout, os.Stderr))
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -92,6 +95,7 @@ var commands = []command{
 	{"matrix", newMatrix},
 	{"catalog", newCatalog},
 	{"reason", newReason},
+	{"mdevctl", newMdevctl},
 	{"version", newVersion},
 }
 

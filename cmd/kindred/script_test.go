@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kindred": main})
+	testscript.Main(m, map[string]func(){"kindred": main, "mdevctl": main, "lsmdev": main})
 }
 
 // TestScripts runs the program as its users do. UPDATE=1 writes the outputs

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mdevctl
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestHelp: every command has help, on standard output, with each of its flags.
+func TestHelp(t *testing.T) {
+	ask := func(args ...string) (string, int) {
+		var stdout, stderr bytes.Buffer
+		code := Run(context.Background(), "mdevctl", args, System{Version: "1.2", Stdout: &stdout, Stderr: &stderr})
+		return stdout.String(), code
+	}
+	overview, code := ask("--help")
+	if again, _ := ask("help"); code != 0 || again != overview {
+		t.Errorf("exit code %d, %s", code, overview)
+	}
+	for _, c := range commands {
+		text, code := ask(c.name, "--help")
+		if code != 0 || c.hidden == strings.Contains(overview, "  "+c.name+" ") {
+			t.Errorf("%s: exit code %d; hidden %t", c.name, code, c.hidden)
+		}
+		for _, f := range c.flags {
+			if !strings.Contains(text, "--"+f.name) || f.about == "" {
+				t.Errorf("%s: the help lacks --%s:\n%s", c.name, f.name, text)
+			}
+		}
+		if again, code := ask("help", c.name); code != 0 || again != text {
+			t.Errorf("help %s: exit code %d, %s", c.name, code, again)
+		}
+	}
+	if text, code := ask("-V"); code != 0 || text != "mdevctl 1.4.0 (Kindred 1.2)\n" {
+		t.Errorf("version: exit code %d, %q", code, text)
+	}
+	for _, bad := range [][]string{{}, {"help", "nonsense"}, {"help", "list", "x"}, {"--nonsense"}} {
+		if text, code := ask(bad...); code != 2 || text != "" {
+			t.Errorf("%q: exit code %d, %q", bad, code, text)
+		}
+	}
+}
+
+// TestCompletion: the completion knows every command and flag, and no other.
+func TestCompletion(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/completion/mdevctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands {
+		if c.hidden {
+			continue
+		}
+		_, after, ok := strings.Cut(string(data), "\t\t"+c.name+`) flags="`)
+		line, _, _ := strings.Cut(after, `"`)
+		var want []string
+		for _, f := range c.flags {
+			want = append(want, "--"+f.name)
+		}
+		if got := strings.Fields(line); !ok || !slices.Equal(got, want) {
+			t.Errorf("%s: completed are %q, there are %q", c.name, got, want)
+		}
+	}
+	if want := `"` + strings.Join(Commands(), " ") + " --help --version"; !strings.Contains(string(data), want) {
+		t.Errorf("the commands are not %s", want)
+	}
+}
+
+// TestLibvirtsCalls: the flags in the order and the form in which libvirt gives
+// them (src/node_device/node_device_driver.c of 9.0 to 11.3) are understood.
+func TestLibvirtsCalls(t *testing.T) {
+	const u = "d069d019-36ea-4111-8f0a-8c9a70e21366"
+	for _, call := range []string{
+		"list --dumpjson --defined", "list --dumpjson",
+		"define --parent=0000:00:02.0 --jsonfile=/dev/stdin", "define --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u,
+		"start --parent=0000:00:02.0 --jsonfile=/dev/stdin", "start --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u, "start --uuid=" + u, "start -u " + u,
+		"stop --uuid=" + u, "stop -u " + u, "undefine --uuid=" + u, "undefine -u " + u, "modify --uuid " + u + " --auto", "modify --uuid " + u + " --manual",
+		"modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u, "modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u + " --defined --live", "modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u + " --live",
+	} {
+		args := strings.Fields(call)
+		i := slices.IndexFunc(commands, func(c *command) bool { return c.name == args[0] })
+		if _, err := commands[i].parse(args[1:]); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
