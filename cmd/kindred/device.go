@@ -11,7 +11,7 @@ import (
 func newDevice() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "device",
-		Short: "Show devices",
+		Short: "Show, start and stop devices",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsSubcommand,
 	}
@@ -32,7 +32,7 @@ func newDevice() *cobra.Command {
 		},
 	}
 	opts.add(list)
-	cmd.AddCommand(list)
+	cmd.AddCommand(list, newDeviceStart(), newDeviceStop(), newDeviceRepair())
 	return cmd
 }
 

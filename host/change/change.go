@@ -30,9 +30,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"kindred/host/mdev"
+	"kindred/host/nvidia"
 	"kindred/host/proc"
 	"kindred/host/record"
 	"kindred/host/tree"
@@ -74,7 +76,8 @@ func (h *Host) Close() error { return errors.Join(h.Machine.Close(), h.Records.C
 
 // Request is a device to be started.
 type Request struct {
-	Kind inventory.DeviceKind // Mdev, VF or VGPU
+	// Kind is Mdev, VF or VGPU; empty is what the ID and the type say.
+	Kind inventory.DeviceKind
 	// ID is the mdev's UUID, empty for a new one, or the VF's address.
 	ID string
 	// Parent is the mdev's parent, or the physical function. A VF knows its own:
@@ -116,6 +119,9 @@ func (h *Host) patience() time.Duration {
 // unless the error says otherwise.
 func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 	dev := Device{ID: req.ID, Kind: req.Kind, Parent: req.Parent, Type: req.Type}
+	if dev.Kind == "" {
+		dev.Kind = h.kind(&dev)
+	}
 	if dev.Kind == inventory.Mdev {
 		if dev.ID == "" {
 			dev.ID = mdev.NewUUID()
@@ -144,6 +150,18 @@ func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 		return dev, h.fail(record.Start, dev.ID, Failed, err)
 	}
 	return dev, h.carry(ctx, dev.ID, r)
+}
+
+// kind is what a device is by its name and type. NVIDIA's types are of VFs
+// that take one.
+func (h *Host) kind(dev *Device) inventory.DeviceKind {
+	if _, isUUID := mdev.ParseUUID(dev.ID); isUUID || dev.ID == "" {
+		return inventory.Mdev
+	}
+	if strings.HasPrefix(dev.Type, nvidia.Namespace+"-") && !strings.Contains(dev.Type, ":") {
+		return inventory.VGPU
+	}
+	return inventory.VF
 }
 
 // carry does the steps of a record whose intent is written.

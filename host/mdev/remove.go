@@ -30,7 +30,10 @@ type RemoveOptions struct {
 // machine, where nobody acts on what is written.
 var errStays = errors.New("the write was taken, and the device is still there")
 
-const defaultWait = 2 * time.Second
+const (
+	defaultWait = 2 * time.Second
+	heldWait    = 300 * time.Millisecond
+)
 
 // Remove removes the device. When it returns nil, the device is gone and its
 // UUID is free.
@@ -55,13 +58,16 @@ func Remove(ctx context.Context, m tree.Machine, uuid string, opts RemoveOptions
 		}
 		return r.fail(NoDevice, nil)
 	}
-	if holders := r.holders(); len(holders) > 0 && !opts.Force {
-		e := r.fail(InUse, nil)
-		e.Holders = holders
-		return e
-	}
 	if opts.Wait == 0 {
 		opts.Wait = defaultWait
+	}
+	if holders := r.holders(); len(holders) > 0 {
+		if !opts.Force {
+			e := r.fail(InUse, nil)
+			e.Holders = holders
+			return e
+		}
+		opts.Wait = min(opts.Wait, heldWait) // it will be held up: only let it begin
 	}
 	ctx, cancel := context.WithTimeout(ctx, opts.Wait)
 	defer cancel()

@@ -100,7 +100,8 @@ type Device struct {
 	container, group int
 }
 
-// Open opens the mediated device by its group.
+// Open opens the mediated device, or the PCI function by its address, by its
+// group.
 func Open(uuid string) (_ *Device, err error) {
 	d := &Device{FD: -1, container: -1, group: -1}
 	defer func() {
@@ -110,6 +111,9 @@ func Open(uuid string) (_ *Device, err error) {
 		}
 	}()
 	link, err := os.Readlink("/sys/bus/mdev/devices/" + uuid + "/iommu_group")
+	if errors.Is(err, os.ErrNotExist) {
+		link, err = os.Readlink("/sys/bus/pci/devices/" + uuid + "/iommu_group")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kindred/host/change"
+	"kindred/inventory"
+)
+
+type stopOptions struct{ force bool }
+
+func newDeviceStop() *cobra.Command {
+	opts := new(stopOptions)
+	cmd := &cobra.Command{
+		Use:   "stop DEVICE...",
+		Short: "Unmake devices and restore what was there before",
+		Long: `Unmake devices: remove an mdev; give a VF back to the driver it had, with the
+settings it had; take the type from a vGPU's VF. A VF that Kindred did not
+start, or that somebody else took since, is left alone.
+
+A device that a process has open is left alone, and the error names the process.
+With --force an mdev leaves the bus at once, and is gone when it is closed; a VF
+is given back when it is closed and kindred device repair was run.`,
+		Example: `  kindred device stop 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
+  kindred device stop 83b8f4f2
+  kindred device stop 0000:41:00.2`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runDeviceStop(cmd, opts, args) },
+	}
+	cmd.Flags().BoolVarP(&opts.force, "force", "f", false, "stop devices that are in use, too")
+	return cmd
+}
+
+// runDeviceStop stops one after the other, also when one cannot be stopped.
+func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
+	ids, err := startedDevices(args)
+	if err != nil {
+		return err
+	}
+	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
+		var failed []error
+		for _, id := range ids {
+			if err := h.Stop(ctx, id, change.StopOptions{Force: opts.force}); err != nil {
+				failed = append(failed, err)
+			}
+		}
+		for _, err := range failed[:max(len(failed)-1, 0)] {
+			fmt.Fprintln(cmd.ErrOrStderr(), "kindred: "+clean(oneLine(err.Error())))
+		}
+		if len(failed) > 0 {
+			return failed[len(failed)-1]
+		}
+		return nil
+	})
+}
+
+// startedDevices resolves names of this host's devices: ids, or beginnings of
+// them of four characters or more. A whole id is taken as it is: what is on
+// record can be put right when the device itself is gone.
+func startedDevices(refs []string) ([]string, error) {
+	var list []inventory.Device
+	ids := make([]string, len(refs))
+	for i, ref := range refs {
+		ids[i] = strings.ToLower(ref)
+		if len(ref) == 36 || strings.Count(ref, ":") == 2 && strings.Contains(ref, ".") {
+			continue
+		}
+		if list == nil {
+			h, err := openHost("/")
+			if err != nil {
+				return nil, err
+			}
+			list = h.List(false, true).Devices
+			h.Close()
+		}
+		var found []string
+		for _, d := range list {
+			if len(ref) >= 4 && strings.HasPrefix(d.ID, ids[i]) {
+				found = append(found, d.ID)
+			}
+		}
+		switch {
+		case len(found) == 0:
+			return nil, &exitError{exitNoSuch, fmt.Errorf("device %s: no such device on this host; see kindred device list", ref)}
+		case len(found) > 1:
+			return nil, &exitError{exitNoSuch, fmt.Errorf("device %s: several devices: %s", ref, strings.Join(found[:min(len(found), 4)], ", "))}
+		}
+		ids[i] = found[0]
+	}
+	return ids, nil
+}
+
+// completeDevices completes ids of this host's devices, for commands that take
+// several.
+func completeDevices(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	h, err := openHost("/")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer h.Close()
+	var ids []string
+	for _, d := range h.List(false, true).Devices {
+		if strings.HasPrefix(d.ID, prefix) && !slices.Contains(args, d.ID) {
+			ids = append(ids, d.ID+"\t"+typeText(d.Type)+" on "+d.Parent)
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeTypes completes what name makes of the types of this host, without
+// those it makes nothing of.
+func completeTypes(name func(*inventory.Parent, *inventory.Type) string) ([]string, cobra.ShellCompDirective) {
+	h, err := openHost("/")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer h.Close()
+	inv := h.List(true, false)
+	var list []string
+	for i := range inv.Parents {
+		for j := range inv.Parents[i].Types {
+			if text := name(&inv.Parents[i], &inv.Parents[i].Types[j]); text != "" {
+				list = append(list, text)
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), cobra.ShellCompDirectiveNoFileComp
+}
