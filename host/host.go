@@ -33,9 +33,10 @@ var ErrNotAHost = errors.New("no sys directory: this is neither a host's root no
 
 // Host reads one machine.
 type Host struct {
-	root string
-	dir  tree.Dir
-	live bool // the running machine, not a copy
+	root   string
+	dir    tree.Dir
+	live   bool // the running machine, not a copy
+	origin inventory.Origin
 }
 
 // Open opens the machine whose root directory is root: "/" for this one, or a
@@ -53,7 +54,17 @@ func Open(root string) (*Host, error) {
 		dir.Close()
 		return nil, fmt.Errorf("open the host at %s: %w", root, ErrNotAHost)
 	}
-	return &Host{root: abs, dir: dir, live: abs == "/"}, nil
+	h := &Host{root: abs, dir: dir, live: abs == "/", origin: inventory.FromTree}
+	if h.live {
+		h.origin = inventory.FromKernel
+	}
+	return h, nil
+}
+
+// Simulated is a machine that does not exist, behind dir. It is read with the
+// same code as one that does, and its inventory says what it is.
+func Simulated(dir tree.Dir) *Host {
+	return &Host{root: "simulated", dir: dir, origin: inventory.FromSimulator}
 }
 
 // Close releases the root.
@@ -84,6 +95,9 @@ func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventor
 		inv.Host.QEMU = manager.QEMU(ctx, w.add)
 		inv.Host.Libvirt = manager.Libvirt(ctx, w.add)
 	}
+	if h.origin == inventory.FromSimulator {
+		complete(inv)
+	}
 	record.Apply(h.dir, inv, w.add)
 	facts.Apply(h.dir, inv, w.add)
 	if err := ctx.Err(); err != nil {
@@ -104,10 +118,7 @@ func (h *Host) List(types, devices bool) *inventory.Inventory {
 }
 
 func (h *Host) start(w *warnings) *inventory.Inventory {
-	inv := &inventory.Inventory{Schema: inventory.Schema, Origin: inventory.FromTree, Taken: time.Now().UTC().Truncate(time.Second)}
-	if h.live {
-		inv.Origin = inventory.FromKernel
-	}
+	inv := &inventory.Inventory{Schema: inventory.Schema, Origin: h.origin, Taken: time.Now().UTC().Truncate(time.Second)}
 	for _, name := range []string{"proc/sys/kernel/hostname", "etc/hostname"} {
 		if text, err := tree.FileText(h.dir, name); err == nil && strings.TrimSpace(text) != "" {
 			inv.Host.Name = strings.TrimSpace(text)
@@ -391,6 +402,15 @@ func (h *Host) firmware(ctx context.Context, inv *inventory.Inventory, warn tree
 			continue
 		}
 		p.Firmware = versions
+	}
+}
+
+// complete tells of a simulated machine what is known of it without asking
+// programs and sockets: it has no devlink and no VM manager.
+func complete(inv *inventory.Inventory) {
+	inv.Host.QEMU, inv.Host.Libvirt = inventory.None(), inventory.None()
+	for i := range inv.Parents {
+		inv.Parents[i].Firmware = inventory.Attributes{Complete: true}
 	}
 }
 
