@@ -176,7 +176,11 @@ var codeCases = []struct {
 	{"bad in the other role", func(p *pair) { knownBad(p, "source", "b2"); p.otherBuild() }, Unknown, BuildUnproven},
 
 	{"rejected", func(p *pair) { p.proved(func(f *Proof) { f.Result = Rejected }) }, Incompatible, ProofRejected},
-	{"rejected without controls", func(p *pair) { p.proved(func(f *Proof) { f.Result, f.Controls = Rejected, false }) }, Compatible, ProofInconclusive},
+	{"rejected without controls", func(p *pair) {
+		p.otherBuild()
+		p.proved(func(f *Proof) { f.Result, f.Controls = Rejected, false })
+	}, Unknown, ProofInconclusive},
+	{"a build that does not take its own state", func(p *pair) { p.proved(func(f *Proof) { f.Result, f.Controls = Rejected, false }) }, Incompatible, ProofRejected},
 	{"rejected once", func(p *pair) { p.otherBuild(); p.proved(func(f *Proof) { f.Result, f.Tries = Rejected, 1 }) }, Unknown, ProofInconclusive},
 	{"inconclusive", func(p *pair) { p.otherBuild(); p.proved(func(f *Proof) { f.Result = Inconclusive }) }, Unknown, ProofInconclusive},
 	{"accepted at a low grade", func(p *pair) { p.otherBuild(); p.proved(func(f *Proof) { f.Grade = FreshState }) }, Unknown, ProofTooWeak},

@@ -156,10 +156,17 @@ func (p *Proof) Key() string {
 
 // result is what the proof counts as.
 func (p *Proof) result() Result {
-	if p.Result == Rejected && (!p.Controls || p.Tries < 2) {
+	if p.Result == Rejected && (p.Tries < 2 || !p.Controls && !p.OfItself()) {
 		return Inconclusive
 	}
 	return p.Result
+}
+
+// OfItself reports whether both ends are one type of one build: then the
+// transfer is its own control, and one that fails each time shows that the
+// build does not take its own state.
+func (p *Proof) OfItself() bool {
+	return p.SourceType == p.TargetType && p.SourceBuild == p.TargetBuild && p.SourceShape == p.TargetShape
 }
 
 // proofKey is what a proof is about: direction, types, builds and everything
