@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -15,7 +14,7 @@ import (
 type catalogLintOptions struct {
 	catalogs catalogFlags
 	output   outputFlag
-	proofs   string
+	proofs   proofFlags
 }
 
 func newCatalogLint() *cobra.Command {
@@ -38,7 +37,7 @@ found; 6 a file is wrong.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return runCatalogLint(cmd, opts, args) },
 	}
-	cmd.Flags().StringVar(&opts.proofs, "proofs", "", "proofs as a JSON list in `FILE`: what they accepted is not unproven")
+	opts.proofs.add(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.output.add(cmd)
 	return cmd
@@ -64,14 +63,8 @@ func runCatalogLint(cmd *cobra.Command, opts *catalogLintOptions, args []string)
 		}
 		in.Catalogs, in.Inventories = d.catalogs, d.inventories
 	}
-	if opts.proofs != "" {
-		data, err := readBounded(opts.proofs, maxInventory)
-		if err != nil {
-			return &exitError{exitInput, fmt.Errorf("proofs: %w", err)}
-		}
-		if err := json.Unmarshal(data, &in.Proofs); err != nil {
-			return &exitError{exitInput, fmt.Errorf("proofs %s: %w", opts.proofs, err)}
-		}
+	if in.Proofs, err = opts.proofs.load(cmd); err != nil {
+		return err
 	}
 	findings := append([]lint.Finding{}, lint.Run(in)...)
 	if err := opts.output.print(cmd, findings, func() { printLint(cmd, findings) }); err != nil {

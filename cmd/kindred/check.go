@@ -15,6 +15,7 @@ type checkOptions struct {
 	from     string
 	to       []string
 	catalogs catalogFlags
+	proofs   proofFlags
 	output   outputFlag
 	explain  bool
 }
@@ -47,6 +48,7 @@ Exit code: 0 a parent is compatible, 3 at best unknown, 4 none is.`,
 	cmd.Flags().StringSliceVar(&opts.to, "to", nil, "inventory `FILES` of the targets, or directories of them")
 	cmd.Flags().BoolVar(&opts.explain, "explain", false, "show every finding")
 	opts.catalogs.add(cmd.Flags())
+	opts.proofs.add(cmd.Flags())
 	opts.output.add(cmd)
 	return cmd
 }
@@ -58,11 +60,15 @@ func runCheck(cmd *cobra.Command, opts *checkOptions, device string) error {
 	if opts.from == "" || len(opts.to) == 0 {
 		return usage(cmd, errors.New("--from and --to are needed"))
 	}
-	origin, err := openFleet([]string{opts.from}, &opts.catalogs)
+	engine, err := openEngine(cmd, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
-	targets, err := openFleet(opts.to, &opts.catalogs)
+	origin, err := readFleet(engine, []string{opts.from})
+	if err != nil {
+		return err
+	}
+	targets, err := readFleet(engine, opts.to)
 	if err != nil {
 		return err
 	}

@@ -125,21 +125,39 @@ func readFiles(names []string) ([]*inventory.Inventory, error) {
 	return list, nil
 }
 
-// openFleet reads files and makes a fleet of them.
-func openFleet(files []string, catalogs *catalogFlags) (*fleet.Fleet, error) {
+// openEngine takes what is known of drivers: catalogs and proofs.
+func openEngine(cmd *cobra.Command, catalogs *catalogFlags, proofs *proofFlags) (*compat.Engine, error) {
 	cs, err := catalogs.load()
 	if err != nil {
 		return nil, err
 	}
+	known, err := proofs.load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return compat.NewEngine(cs, known), nil
+}
+
+// readFleet reads files and makes a fleet of them.
+func readFleet(engine *compat.Engine, files []string) (*fleet.Fleet, error) {
 	inventories, err := readFiles(files)
 	if err != nil {
 		return nil, err
 	}
-	f, err := fleet.New(compat.NewEngine(cs, nil), inventories)
+	f, err := fleet.New(engine, inventories)
 	if err != nil {
 		return nil, &exitError{exitInput, err}
 	}
 	return f, nil
+}
+
+// openFleet is both.
+func openFleet(cmd *cobra.Command, files []string, catalogs *catalogFlags, proofs *proofFlags) (*fleet.Fleet, error) {
+	engine, err := openEngine(cmd, catalogs, proofs)
+	if err != nil {
+		return nil, err
+	}
+	return readFleet(engine, files)
 }
 
 // source finds a device; not finding it has an exit code of its own.

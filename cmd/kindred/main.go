@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"kindred/prove"
 )
 
 // main leaves signals alone: they end the program, which holds its output back
@@ -94,6 +96,10 @@ var commands = []command{
 	{"targets", newTargets},
 	{"matrix", newMatrix},
 	{"catalog", newCatalog},
+	{"prove", newProve},
+	{"proof", newProof},
+	{"stream", newStream},
+	{prove.GuardCommand, newCanaryGuard},
 	{"reason", newReason},
 	{"mdevctl", newMdevctl},
 	{"version", newVersion},

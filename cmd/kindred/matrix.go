@@ -17,6 +17,7 @@ import (
 type matrixOptions struct {
 	files    inputFlags
 	catalogs catalogFlags
+	proofs   proofFlags
 	output   outputFlag
 }
 
@@ -43,6 +44,7 @@ itself and for hosts that do not offer the type.`,
 	}
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
+	opts.proofs.add(cmd.Flags())
 	opts.output.add(cmd)
 	return cmd
 }
@@ -54,7 +56,7 @@ func runMatrix(cmd *cobra.Command, opts *matrixOptions) error {
 	if len(opts.files.inventories) == 0 {
 		return usage(cmd, errors.New("--inventory is needed"))
 	}
-	f, err := openFleet(opts.files.inventories, &opts.catalogs)
+	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}

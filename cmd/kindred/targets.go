@@ -18,6 +18,7 @@ import (
 type targetsOptions struct {
 	files    inputFlags
 	catalogs catalogFlags
+	proofs   proofFlags
 	output   outputFlag
 	explain  bool
 	maxAge   time.Duration
@@ -56,6 +57,7 @@ unknown, 4 none is allowed.`,
 	}
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
+	opts.proofs.add(cmd.Flags())
 	opts.output.add(cmd)
 	cmd.Flags().BoolVar(&opts.explain, "explain", false, "show every finding of every offer")
 	cmd.Flags().DurationVar(&opts.maxAge, "max-age", 0, "take older inventories for hosts that do not report (24h; 0: no limit)")
@@ -72,7 +74,7 @@ func runTargets(cmd *cobra.Command, opts *targetsOptions, device string) error {
 	if opts.maxAge < 0 {
 		return usage(cmd, fmt.Errorf("--max-age %s is negative", opts.maxAge))
 	}
-	f, err := openFleet(opts.files.inventories, &opts.catalogs)
+	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}

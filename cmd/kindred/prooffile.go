@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"kindred/compat/proofs"
+	"kindred/prove"
+)
+
+func newProofExport() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "export [KEY...]",
+		Short: "Put proofs that count here into one file, signed by this host",
+		Example: `  kindred proof export > proofs.json
+  kindred proof export 3f2a91bc --out proofs.json`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return runProofExport(cmd, args, out) },
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write to `FILE` (standard output)")
+	return cmd
+}
+
+func runProofExport(cmd *cobra.Command, args []string, out string) error {
+	store := prove.DefaultStore()
+	f := new(proofs.File)
+	if len(args) == 0 {
+		entries, err := store.Entries()
+		if err != nil {
+			return &exitError{exitInput, err}
+		}
+		f.Proofs = prove.Counting(entries)
+	}
+	for _, ref := range args {
+		l, err := findProof(cmd, ref)
+		if err != nil {
+			return err
+		}
+		if !l.Counts {
+			return fmt.Errorf("proof %s: it does not count here: %s", ref, l.Why)
+		}
+		f.Proofs = append(f.Proofs, *l.Proof)
+	}
+	if len(f.Proofs) == 0 {
+		return &exitError{exitNoSuch, errors.New("no proof that counts is kept here: there is nothing to export")}
+	}
+	key, err := store.Key()
+	if err != nil {
+		return err
+	}
+	if err := f.Sign(key); err != nil {
+		return err
+	}
+	data, err := f.Encode()
+	if err != nil {
+		return err
+	}
+	if out == "" {
+		cmd.Print(harmless(string(data)))
+		return nil
+	}
+	if err := renameio.WriteFile(out, data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	cmd.Printf("%s in %s, signed by %s\n", plural(len(f.Proofs), "proof"), clean(out), clean(key.Public().Name))
+	return nil
+}
+
+func newProofImport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import FILE...",
+		Short: "Keep proofs that a trusted key signed",
+		Long: `Keep files of proofs that a trusted key signed. Put the public keys that this
+site trusts into /etc/kindred/proof-keys.d, one file of the ending .pub each.`,
+		Example: "  kindred proof import proofs.json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    runProofImport,
+	}
+	return cmd
+}
+
+func runProofImport(cmd *cobra.Command, args []string) error {
+	store := prove.DefaultStore()
+	var files []*proofs.File
+	for _, name := range args { // all or none
+		f, err := readProofs(name)
+		if err != nil {
+			return err
+		}
+		keys, err := store.Trusted()
+		if err != nil {
+			return &exitError{exitInput, err}
+		}
+		if _, ok := f.Trusted(keys); !ok {
+			return &exitError{exitInput, fmt.Errorf("proofs %s: %w: put the signer's public key into %s", name, prove.ErrNotTrusted, store.Site)}
+		}
+		files = append(files, f)
+	}
+	for i, f := range files {
+		kept, err := store.Import(f)
+		if err != nil {
+			return fmt.Errorf("import %s: %w", args[i], err)
+		}
+		cmd.Printf("%s of %s kept in %s\n", plural(len(f.Proofs), "proof"), clean(args[i]), clean(kept))
+	}
+	return nil
+}
+
+func readProofs(name string) (*proofs.File, error) {
+	data, err := readBounded(name, proofs.MaxSize)
+	if err != nil {
+		return nil, &exitError{exitInput, fmt.Errorf("proofs: %w", err)}
+	}
+	f, err := proofs.Decode(data)
+	if err != nil {
+		return nil, &exitError{exitInput, fmt.Errorf("proofs %s: %w", name, err)}
+	}
+	return f, nil
+}
+
+func newProofSign() *cobra.Command {
+	var keyFile string
+	cmd := &cobra.Command{
+		Use:   "sign FILE --key FILE",
+		Short: "Vouch for a file of proofs with a key",
+		Long: `Add a key's signature to a file of proofs. Every host that trusts the key takes
+the proofs into account then, wherever they were made.`,
+		Example: `  kindred proof key create site.key --name site
+  kindred proof sign proofs.json --key site.key`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runProofSign(cmd, args[0], keyFile) },
+	}
+	cmd.Flags().StringVar(&keyFile, "key", "", "the private key's `FILE`")
+	return cmd
+}
+
+func runProofSign(cmd *cobra.Command, name, keyFile string) error {
+	if keyFile == "" {
+		return usage(cmd, errors.New("--key is needed"))
+	}
+	f, err := readProofs(name)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(keyFile)
+	if err != nil {
+		return &exitError{exitInput, fmt.Errorf("key: %w", err)}
+	}
+	key, err := proofs.ParsePrivateKey(data)
+	if err != nil {
+		return &exitError{exitInput, fmt.Errorf("key %s: %w", keyFile, err)}
+	}
+	if err := f.Sign(key); err != nil {
+		return err
+	}
+	if data, err = f.Encode(); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(name, data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	cmd.Printf("%s in %s signed by %s\n", plural(len(f.Proofs), "proof"), clean(name), clean(key.Public().Name))
+	return nil
+}
