@@ -125,6 +125,9 @@ func TestSessionClose(t *testing.T) {
 	before := descriptors(t)
 	s, other := piped(t, 0)
 	defer unix.Close(other)
+	if flags, err := unix.FcntlInt(uintptr(s.file.fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		t.Errorf("the session's file blocks: flags %#x, %v", flags, err)
+	}
 	read := make(chan error)
 	go func() {
 		_, err := s.Read(make([]byte, 8))
