@@ -17,10 +17,12 @@ const (
 	headSize  = 32
 	endSize   = 8 + 8 + 32
 
-	// MaxFrame is the longest body of a frame, and what a full payload frame
-	// holds. A frame of 1 MiB leaves the nearer caches before its sum is made:
-	// BenchmarkTLS is slower with it.
+	// MaxFrame is the longest body of a frame. Frames of 1 MiB leave the nearer
+	// caches before their sum is made: BenchmarkTLS is slower with them.
 	MaxFrame = 1 << 18
+	// fullFrame is the payload of a frame that is full: with its head it is a
+	// whole number of TLS records, pages and blocks.
+	fullFrame = MaxFrame - headSize
 )
 
 // The kinds of frames, in the order they come in.

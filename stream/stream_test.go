@@ -106,7 +106,7 @@ func refuses(t *testing.T, what string, data, written []byte) {
 
 func TestRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 99, 100, 101, 1000, 3*MaxFrame + 7} {
-		for _, size := range []int{1, 100, MaxFrame} {
+		for _, size := range []int{1, 100, fullFrame, MaxFrame} {
 			if n/size > 10000 {
 				continue
 			}

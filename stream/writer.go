@@ -29,7 +29,7 @@ type Writer struct {
 var errClosed = errors.New("the stream was ended already")
 
 // NewWriter begins a stream on w.
-func NewWriter(w io.Writer, h *Header) (*Writer, error) { return newWriter(w, h, MaxFrame) }
+func NewWriter(w io.Writer, h *Header) (*Writer, error) { return newWriter(w, h, fullFrame) }
 
 func newWriter(w io.Writer, h *Header, size int) (*Writer, error) {
 	header, err := h.encode()
