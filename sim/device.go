@@ -38,6 +38,7 @@ type state struct {
 	driver *Driver
 	typ    *Type
 	faults *Faults
+	log    func(line string)
 
 	mu       sync.Mutex
 	mig      vfio.State
@@ -48,8 +49,15 @@ type state struct {
 	session  *session
 }
 
-func newState(id string, d *Driver, t *Type, f *Faults) *state {
-	return &state{id: id, driver: d, typ: t, faults: f, mig: sRunning, contents: newContents(t)}
+func newState(id string, d *Driver, t *Type, f *Faults, log func(line string)) *state {
+	return &state{id: id, driver: d, typ: t, faults: f, log: log, mig: sRunning, contents: newContents(t)}
+}
+
+// say logs why a state was refused, as a driver's dev_err() would.
+func (s *state) say(why string) {
+	if why != "" {
+		s.log(s.driver.Namespace + " " + s.id + ": " + why)
+	}
 }
 
 // renew is what a reset does: the device is as when it was made, but that some
@@ -226,6 +234,7 @@ func (d *device) step(to vfio.State) (*session, error) {
 	case from == sResuming && d.loading != nil:
 		loaded, err := d.loading.finish(d.contents)
 		if err != nil {
+			d.say(d.loading.why)
 			return nil, err
 		}
 		d.contents = loaded

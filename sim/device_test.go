@@ -316,7 +316,7 @@ func TestLargeMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Types[0].Memory = 1 << 30
-	s := newState("large", d, &d.Types[0], new(Faults))
+	s := newState("large", d, &d.Types[0], new(Faults), func(string) {})
 	m, l := imageOf(d, s.typ, s.contents.features), newLoading(d, s.typ)
 	p := make([]byte, 1<<16)
 	var before, after runtime.MemStats

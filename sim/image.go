@@ -5,6 +5,7 @@ package sim
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/fnv"
 
 	"golang.org/x/sys/unix"
@@ -118,6 +119,7 @@ type loading struct {
 	hurt    bool   // the memory was not that of its contents
 	hurtAt  uint64 // where first
 	refused bool
+	why     string // the last refusal, for the log
 	scratch []byte
 }
 
@@ -136,6 +138,7 @@ func (l *loading) write(p []byte) (int, error) {
 	}
 	if uint64(len(p)) > l.want.size()-min(l.at, l.want.size()) && !m.TakesAnything {
 		l.refused = true
+		l.why = fmt.Sprintf("state of more than %d bytes", l.want.size())
 		return 0, unix.ENOMEM
 	}
 	total := len(p)
@@ -165,11 +168,26 @@ func (l *loading) write(p []byte) (int, error) {
 	return total, nil
 }
 
-// fits looks at the header.
+// fits looks at the header. Where it does not fit, it notes why.
 func (l *loading) fits() bool {
 	got, ok := parseImage(l.head[:imageHeader])
-	return ok && got.kind == l.want.kind && l.driver.Migration.takes(got.major, got.minor) &&
-		got.face == l.want.face && got.features&^l.want.features == 0 && got.memory == l.want.memory
+	switch want := &l.want; {
+	case !ok:
+		l.why = "no state of this driver"
+	case got.kind != want.kind:
+		l.why = fmt.Sprintf("state of the kind %#x, not %#x", got.kind, want.kind)
+	case !l.driver.Migration.takes(got.major, got.minor):
+		l.why = fmt.Sprintf("state of version %d.%d, which this driver of %d.%d does not take", got.major, got.minor, want.major, want.minor)
+	case got.face != want.face:
+		l.why = fmt.Sprintf("state of interface %08x, not %08x", got.face, want.face)
+	case got.features&^want.features != 0:
+		l.why = fmt.Sprintf("the guest was given features %#x, this device has %#x", got.features, want.features)
+	case got.memory != want.memory:
+		l.why = fmt.Sprintf("state of %d bytes of memory, not %d", got.memory, want.memory)
+	default:
+		return true
+	}
+	return false
 }
 
 // unpack reads the contents. With a header that does not fit they are read as
@@ -229,12 +247,14 @@ func (l *loading) finish(had contents) (contents, error) {
 	case (m.TakesTruncated || m.TakesAnything) && short:
 		return scarred(l.into), nil
 	case short || l.refused:
+		l.why = fmt.Sprintf("state of %d bytes, not %d", l.at, l.want.size())
 		return had, unix.EINVAL
 	case l.hurt && (m.IgnoresSum || m.TakesAnything):
 		return scarred(l.into), nil
 	case m.IgnoresSum || m.TakesAnything:
 		return l.into, nil
 	case l.hurt || binary.LittleEndian.Uint64(l.sum[:]) != l.into.sum():
+		l.why = "the state does not match its sum"
 		return had, unix.EINVAL
 	}
 	return l.into, nil

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +42,7 @@ type Machine struct {
 	devices map[string]*instance
 	groups  int // numbers given so far, as the kernel's they are not used again
 	opened  int
+	log     log
 }
 
 var _ tree.Machine = (*Machine)(nil)
@@ -134,6 +137,31 @@ func (m *Machine) Open(uuid string) (vfio.Device, error) {
 	return d, nil
 }
 
+// Log is what drivers said since the machine's start, as the kernel's log has
+// it: why they refused a state. Lines before the last thousand are gone.
+func (m *Machine) Log() []string { return m.log.read() }
+
+// log is a machine's kernel log.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == 1000 {
+		l.lines = slices.Delete(l.lines, 0, 1)
+	}
+	l.lines = append(l.lines, line)
+}
+
+func (l *log) read() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
 // holderPID is the process that has open devices open.
 const holderPID = 1000
 
@@ -167,7 +195,7 @@ func (m *Machine) create(p *parent, t *Type, text string) error {
 		return unix.ENOSPC
 	}
 	p.left -= t.units()
-	dev := &instance{state: newState(uuid, p.Driver, t, &m.Faults), parent: p, group: m.groups}
+	dev := &instance{state: newState(uuid, p.Driver, t, &m.Faults, m.log.add), parent: p, group: m.groups}
 	m.groups++
 	m.devices[uuid] = dev
 	m.device(dev)

@@ -170,9 +170,20 @@ func TestChange(t *testing.T) {
 		t.Errorf("%+v", err)
 	}
 	d.Close()
+	before, err := m.Inode("sys/bus/mdev/devices/" + id)
+	if err != nil || before == 0 {
+		t.Error(before, err)
+	}
 	if err := mdev.Remove(context.Background(), m, id, mdev.RemoveOptions{}); err != nil {
 		t.Error(err)
 	}
+	if err := mdev.Create(m, "sim0", "ksim-V4", id); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := m.Inode("sys/bus/mdev/devices/" + id); err != nil || after == before {
+		t.Errorf("another device has the same number %d: %v", after, err)
+	}
+	removeID(t, m, id)
 	if inv := discover(t, m); len(inv.Devices) != 0 || *inv.Parents[0].Types[0].Available != 4 {
 		t.Errorf("%+v", inv)
 	}

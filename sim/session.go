@@ -87,6 +87,7 @@ func (s *session) Write(p []byte) (int, error) {
 	n, err := d.loading.write(p)
 	s.at += uint64(len(p))
 	if err != nil {
+		d.say(d.loading.why)
 		return n, d.errorf(OpWrite, err)
 	}
 	return n, nil

@@ -24,7 +24,9 @@ type node struct {
 	mode     fs.FileMode      // type and permissions
 	show     func() string    // called with the machine's lock held
 	// store is called without the lock: some writes wait.
-	store func(text string) error
+	store  func(text string) error
+	number uint64  // of a directory, never used again
+	last   *uint64 // the number given last, shared by all
 }
 
 // files is a tree of nodes with a lock over all of it.
@@ -36,7 +38,13 @@ type files struct {
 func newFiles() *files { return &files{root: newDir(nil)} }
 
 func newDir(parent *node) *node {
-	return &node{parent: parent, children: make(map[string]*node), mode: fs.ModeDir | 0o755}
+	d := &node{parent: parent, children: make(map[string]*node), mode: fs.ModeDir | 0o755, last: new(uint64)}
+	if parent != nil {
+		d.last = parent.last
+	}
+	*d.last++
+	d.number = *d.last
+	return d
 }
 
 // dir makes a directory with those above it.
@@ -141,7 +149,10 @@ type dirAt struct {
 	at *node
 }
 
-var _ tree.Dir = (*dirAt)(nil)
+var (
+	_ tree.Dir      = (*dirAt)(nil)
+	_ tree.Numbered = (*dirAt)(nil)
+)
 
 // look finds a node and calls do with it, with the lock held.
 func (d *dirAt) look(op, name string, follow bool, do func(n *node) error) error {
@@ -208,6 +219,18 @@ func (d *dirAt) Mode(name string) (mode fs.FileMode, err error) {
 		return nil
 	})
 	return mode, err
+}
+
+// Inode makes a machine [tree.Numbered].
+func (d *dirAt) Inode(name string) (number uint64, err error) {
+	err = d.look("stat", name, true, func(n *node) error {
+		if n.children == nil {
+			return unix.ENOTDIR
+		}
+		number = n.number
+		return nil
+	})
+	return number, err
 }
 
 func (d *dirAt) Sub(name string) (sub tree.Dir, err error) {
