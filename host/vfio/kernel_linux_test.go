@@ -173,7 +173,14 @@ func TestSessionErrno(t *testing.T) {
 	if n, err := s.Read(p); n != 0 || err != nil {
 		t.Errorf("the end: %d bytes, %v; want none, and no error", n, err)
 	}
+	// What never gets ready, and says why at once: poll must not come first.
+	if _, err := s.Write(p); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("writing to the reading end: %v, want EBADF", err)
+	}
 	w, reader := piped(t, 1)
+	if _, err := w.Read(p); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("reading from the writing end: %v, want EBADF", err)
+	}
 	unix.Close(reader)
 	if _, err := w.Write(p); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("writing for nobody: %v, want EPIPE", err)

@@ -45,29 +45,28 @@ func (d *device) newSession(fd int) (*session, error) {
 	return s, nil
 }
 
-// busyWait is for how long a driver that says "ready" and "try again" at once is
-// left alone.
-const busyWait = time.Millisecond
-
+// Read reads first and polls only when there is nothing for now: mlx5 does not say
+// "ready" when all that PRE_COPY can give is ENOMSG (mlx5vf_save_poll).
 func (s *session) Read(p []byte) (n int, err error) {
 	fd, err := s.file.use()
 	if err != nil {
 		return 0, s.fail("read", err)
 	}
 	defer s.file.done()
-	for {
-		if err := s.wait(fd, unix.POLLIN); err != nil {
-			return 0, s.fail("read", err)
-		}
+	for try := 0; ; try++ {
 		withoutSignals(func() { n, err = unix.Read(fd, p) })
+		if err == nil {
+			return n, nil
+		}
 		if err == unix.EAGAIN {
-			time.Sleep(busyWait)
-			continue
+			if try > 0 { // it said that it was ready
+				time.Sleep(busyWait)
+			}
+			err = s.wait(fd)
 		}
 		if err != nil {
 			return 0, s.fail("read", err)
 		}
-		return n, nil
 	}
 }
 
@@ -79,9 +78,6 @@ func (s *session) Write(p []byte) (n int, err error) {
 		return 0, s.fail("write", err)
 	}
 	defer s.file.done()
-	if err := s.wait(fd, unix.POLLOUT); err != nil {
-		return 0, s.fail("write", err)
-	}
 	withoutSignals(func() { n, err = unix.Write(fd, p) })
 	if err != nil {
 		return 0, s.fail("write", err)
@@ -89,10 +85,14 @@ func (s *session) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// wait returns when the driver can go on, at once where it does not say, or with
-// os.ErrClosed when the session was closed.
-func (s *session) wait(fd int, events int16) error {
-	fds := [...]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(s.wake), Events: unix.POLLIN}}
+// busyWait is for how long a driver that says "try again" and "ready" at once is
+// left alone.
+const busyWait = time.Millisecond
+
+// wait returns when the driver has data, or with os.ErrClosed when the session was
+// closed.
+func (s *session) wait(fd int) error {
+	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(s.wake), Events: unix.POLLIN}}
 	for {
 		_, err := unix.Poll(fds[:], -1)
 		switch {
