@@ -56,7 +56,7 @@ func below(path, room string) bool { return path == room || strings.HasPrefix(pa
 
 // TestDirections guards which way data flows; docs/architecture.md explains it.
 func TestDirections(t *testing.T) {
-	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet", "kindred/stream"}
+	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet", "kindred/stream", "kindred/api"}
 	doesIO := []string{"os", "net", "net/http", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
 	rooms := map[string][]string{ // who may be imported by whom, where it is not everybody
 		"kindred/cmd":   {"kindred/cmd"},
@@ -66,7 +66,7 @@ func TestDirections(t *testing.T) {
 		"kindred/host": {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/sim", "kindred/prove", "kindred/agent"},
 		// Machines that do not exist are for demos and for tests, whose imports do not count here.
 		"kindred/sim":   {"kindred/sim", "kindred/cmd", "kindred/demo"},
-		"kindred/fleet": {"kindred/fleet", "kindred/cmd", "kindred/lab", "kindred/bench"},
+		"kindred/fleet": {"kindred/fleet", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/api", "kindred/server", "kindred/client"},
 	}
 	for _, p := range packages(t, "./...") {
 		for _, imported := range p.Imports {

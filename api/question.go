@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import "kindred/fleet"
+
+// TargetsRequest asks where a device can go. The answer is [fleet.Targets].
+type TargetsRequest struct {
+	Device  string       `json:"device"` // id, beginning of one, or HOST/ID
+	Policy  fleet.Policy `json:"policy,omitempty"`
+	Limit   int          `json:"limit,omitempty"`   // how many hosts are listed; 0: all
+	Others  bool         `json:"others,omitempty"`  // also what was not chosen, with why
+	Reasons bool         `json:"reasons,omitempty"` // also a summary over all hosts
+}
+
+// Health is how a server is.
+type Health struct {
+	Version  string `json:"version"`
+	Cluster  string `json:"cluster"`
+	Hosts    int    `json:"hosts"`
+	Revision int64  `json:"revision"` // of what it knows
+}
