@@ -15,9 +15,9 @@
 // A [Driver] is data: what its streams are, which it takes, what it does wrong.
 // States change as drivers/vfio/vfio_main.c walks them, and errors are the
 // kernel's errnos. A guest sees a device's config space, its registers and its
-// memory ([Work] and [Seen] are a guest's work and view). All of it goes with the
-// state and follows from the seed and the work done, so memory of a gigabyte
-// takes none here: it is computed as it is read, and compared as it is loaded. A
+// memory ([Work] and [Seen] are a guest's work and view). Registers and memory go
+// with the state and follow from the work done, so memory of a gigabyte takes
+// none here: it is computed as it is read, and compared as it is loaded. A
 // state that was not loaded as it was saved leaves a scar that the guest sees.
 //
 // # Promises

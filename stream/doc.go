@@ -40,7 +40,7 @@
 // over the whole file at rest. Even so a header is only what its writer says:
 // a device is judged by it as by any inventory of another host.
 //
-// XXH64 was chosen by measurement (BenchmarkSum): it needs nothing but 64-bit
+// XXH64 was chosen by measurement (BenchmarkSum, and zeebo/xxh3 beside it): it needs nothing but 64-bit
 // multiplication, so that it costs little both on a host and in an emulated
 // guest, where vector instructions and hardware checksums are slow. On the
 // machine this was written on, native and in a QEMU TCG guest, in GB/s:
