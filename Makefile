@@ -24,6 +24,9 @@ comma := ,
 lab-record: ## record the lab's hosts again, for the demo and the tests
 	KINDRED_LAB=1 $(GO) test -count=1 ./lab -run 'TestTargets|TestFunctions' -update -v
 
+lab-libvirt: ## put libvirt into the lab's cache, for its test with our mdevctl
+	@$(GO) run ./lab/cmd/kindred-lab prepare libvirt
+
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
 	@$(GO) run ./bench/cmd/kindred-bench
 
@@ -33,4 +36,4 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 schema: ## write docs/schema from the Go types
 	$(GO) test ./inventory ./compat -run TestSchema -update
 
-.PHONY: help build demo test lab lab-record bench fuzz schema
+.PHONY: help build demo test lab lab-record lab-libvirt bench fuzz schema

@@ -65,7 +65,8 @@ elif ! command -v apt-get >/dev/null; then
 elif ! $debian_root && ! go run ./lab/cmd/kindred-lab prepare; then
 	skip "the lab: packages are missing (see above); as root they are installed"
 else
-	KINDRED_LAB=1 go test -count=1 ./lab
+	go run ./lab/cmd/kindred-lab prepare libvirt || skip "libvirt in the lab: it could not be downloaded (see above)"
+	KINDRED_LAB=1 go test -count=1 -timeout 30m ./lab
 fi
 
 printf '%s\n' "$skipped"

@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,8 @@ import (
 	"kindred/definition"
 	"kindred/definition/mdevctl"
 	"kindred/host/change"
+	"kindred/host/mdev"
+	"kindred/host/proc"
 	"kindred/inventory"
 )
 
@@ -101,7 +105,25 @@ func (c changer) Stop(ctx context.Context, uuid string) error {
 		return err
 	}
 	defer h.Close()
-	return h.Stop(ctx, uuid, change.StopOptions{})
+	err = h.Stop(ctx, uuid, change.StopOptions{})
+	if heldByCaller(err) {
+		err = h.Stop(ctx, uuid, change.StopOptions{Force: true})
+	}
+	return err
+}
+
+// heldByCaller reports whether nobody has the device open but the program that
+// called us: libvirtd opens the device's group while it calls mdevctl stop, so
+// that no virtual machine can open the device meanwhile.
+func heldByCaller(err error) bool {
+	var holders []proc.Process
+	if e, ok := errors.AsType[*change.Error](err); ok && e.Reason == change.InUse {
+		holders = e.Holders
+	} else if e, ok := errors.AsType[*mdev.Error](err); ok && e.Reason == mdev.InUse {
+		holders = e.Holders
+	}
+	caller := os.Getppid()
+	return len(holders) > 0 && !slices.ContainsFunc(holders, func(p proc.Process) bool { return p.PID != caller })
 }
 
 // completeMdevctl completes commands; flags are mdevctl's own to know.

@@ -26,6 +26,7 @@ Usage:
   kindred-lab shell HOST                             a shell on a host that is up; Ctrl-] leaves it
   kindred-lab exec HOST -- COMMAND...                run one command on a host that is up
   kindred-lab prepare                                only fill the cache
+  kindred-lab prepare libvirt                        add libvirt, for the test with it
 
 Hosts:
 %s
@@ -76,8 +77,12 @@ func run(ctx context.Context, args []string) error {
 	case "exec":
 		return execute(ctx, args)
 	case "prepare":
+		if len(args) == 1 && args[0] == "libvirt" {
+			_, err := lab.PrepareLibvirt(ctx, "", logf)
+			return err
+		}
 		if len(args) != 0 {
-			return errors.New("usage: kindred-lab prepare")
+			return errors.New("usage: kindred-lab prepare [libvirt]")
 		}
 		a, err := lab.Prepare(ctx, "", logf)
 		if err == nil {
