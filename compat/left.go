@@ -13,7 +13,8 @@ import (
 type Sharing struct {
 	model   CapacityModel
 	oneType bool
-	units   [][]int // by pool, then type
+	pools   []string // their names
+	units   [][]int  // by pool, then type
 }
 
 // Sharing resolves the model for a parent's types. A nil capacity, and one
@@ -34,7 +35,7 @@ func (c *Capacity) Sharing(names []string) *Sharing {
 				return &Sharing{model: UnknownCapacity, oneType: s.oneType}
 			}
 		}
-		s.units = append(s.units, units)
+		s.pools, s.units = append(s.pools, c.Pools[i].Name), append(s.units, units)
 	}
 	return s
 }
@@ -43,14 +44,17 @@ func (c *Capacity) Sharing(names []string) *Sharing {
 // model says how they share, and each instance counts against every type.
 func (s *Sharing) Estimated() bool { return s.model == UnknownCapacity || s.model == "" }
 
-// Takes is what one instance of the type takes of each pool, nil where there
-// are none.
-func (s *Sharing) Takes(t int) []int {
-	var list []int
-	for _, units := range s.units {
-		list = append(list, units[t])
+// Takes is what one instance of the type takes of each pool, nil where no
+// pools are known.
+func (s *Sharing) Takes(t int) map[string]int {
+	if len(s.pools) == 0 {
+		return nil
 	}
-	return list
+	takes := make(map[string]int, len(s.pools))
+	for i, name := range s.pools {
+		takes[name] = s.units[i][t]
+	}
+	return takes
 }
 
 // Left is what a parent has left while instances are placed on it in thought.
@@ -61,7 +65,7 @@ type Left struct {
 	sharing *Sharing
 	counts  []int // how many more of each type alone
 	pools   []int // units that are certainly left
-	held    []int // instances of each type, there and placed
+	held    []int // instances of each type, there before and placed
 	placed  []int // of which placed in thought
 }
 
@@ -94,7 +98,7 @@ func (l *Left) Fits(t int) bool {
 		return false
 	}
 	if l.sharing.oneType {
-		for other, n := range l.held {
+		for other, n := range l.placed { // of what was there before, the kernel's counts tell
 			if other != t && n > 0 {
 				return false
 			}
@@ -154,7 +158,9 @@ func (l *Left) Give(t int) {
 	switch l.sharing.model {
 	case SharedCount:
 		for other := range l.counts {
-			l.counts[other]++
+			if other == t || !l.bound(other) {
+				l.counts[other]++
+			}
 		}
 	case SharedPools:
 		for i, units := range l.sharing.units {
@@ -162,6 +168,9 @@ func (l *Left) Give(t int) {
 		}
 		l.counts[t]++
 		for other := range l.counts {
+			if l.bound(other) {
+				continue
+			}
 			fits := -1
 			for i, units := range l.sharing.units {
 				if n := l.pools[i] / units[other]; fits < 0 || n < fits {
@@ -175,6 +184,18 @@ func (l *Left) Give(t int) {
 	}
 }
 
+// bound reports whether the parent is given to another type than this.
+func (l *Left) bound(t int) bool {
+	if l.sharing.oneType {
+		for other, n := range l.held {
+			if other != t && n > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Mixed reports whether instances of several types are placed by guess.
 func (l *Left) Mixed() bool {
 	kinds := 0
@@ -184,4 +205,56 @@ func (l *Left) Mixed() bool {
 		}
 	}
 	return kinds > 1 && l.sharing.Estimated()
+}
+
+// Room is how many more of the type have room, alone.
+func (l *Left) Room(t int) int {
+	if !l.Fits(t) {
+		return 0
+	}
+	n := l.counts[t]
+	switch l.sharing.model {
+	case SeparateCounts:
+	case SharedPools:
+		for i, units := range l.sharing.units {
+			n = min(n, l.pools[i]/units[t])
+		}
+	default:
+		for other, placed := range l.placed {
+			if placed > 0 {
+				n = min(n, l.counts[other])
+			}
+		}
+	}
+	return n
+}
+
+// Most is a number of instances, of any types together, that a parent with
+// these counts certainly does not exceed.
+func (s *Sharing) Most(counts []int) int {
+	most := 0
+	switch s.model {
+	case SeparateCounts:
+		for _, n := range counts {
+			most += n
+		}
+	case SharedPools:
+		for i, units := range s.units {
+			left, least := 0, 0
+			for t, n := range counts {
+				left = max(left, n*units[t])
+				if least == 0 || units[t] < least {
+					least = units[t]
+				}
+			}
+			if n := left / max(least, 1); i == 0 || n < most {
+				most = n
+			}
+		}
+	default:
+		for _, n := range counts {
+			most = max(most, n)
+		}
+	}
+	return most
 }

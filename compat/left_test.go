@@ -66,6 +66,9 @@ func TestLeft(t *testing.T) {
 	if l.Fits(0) {
 		t.Error("and then that one only")
 	}
+	if takes := pools("").Sharing([]string{"big", "small"}).Takes(0); takes["ports"] != 4 || takes["memory"] != 2 {
+		t.Errorf("a big one takes %v", takes)
+	}
 	if l.Untake(1); !l.Fits(0) {
 		t.Error("taking back leaves it as it was")
 	}

@@ -15,15 +15,25 @@ const (
 	RoomFree     Code = "room.free"
 	RoomFull     Code = "room.full"
 	RoomUnknown  Code = "room.unknown"
+	RoomJoint    Code = "room.joint"
 	ReadyQEMU    Code = "ready.qemu"
 	ReadyLibvirt Code = "ready.libvirt"
+	StayNowhere  Code = "stay.nowhere"
+	StayFull     Code = "stay.full"
+	StayApart    Code = "stay.apart"
+	StayTaken    Code = "stay.taken"
 )
 
 var codes = map[Code]struct{ text, remedy string }{
 	RoomFree:     {"more can be created", ""},
 	RoomFull:     {"the kernel would create no more", "remove devices that share the parent's pool, or choose another target"},
 	RoomUnknown:  {"how many more can be created is not known", "inspect as root, so that it shows which functions are in use"},
+	RoomJoint:    {"room for each of the devices, but not for all together", "remove devices that share the parents' pools, or move the owner's devices to a host with more room"},
 	ReadyQEMU:    {"QEMU on the target", "install there a QEMU that is at least the source's, and 8.1 or newer"},
+	StayNowhere:  {"no other host takes all of the owner's devices", "kindred targets DEVICE --summary says why; a canary may settle what is unknown"},
+	StayFull:     {"no other host has room for all of the owner's devices together", "make room on a host that takes them"},
+	StayApart:    {"the hosts with room have an owner that it is kept apart from", "move that owner, or make room on another host"},
+	StayTaken:    {"the room there is was planned for other owners", "make room, or drain fewer hosts at a time"},
 	ReadyLibvirt: {"libvirt on the target", "install there a libvirt that is at least the source's, and 8.6 or newer"},
 }
 

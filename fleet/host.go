@@ -129,17 +129,12 @@ func newDevice(m *hostMake, id, parent string, use inventory.Answer, c *content,
 func (k *kinds) remade(h *host, m *hostMake) (*host, error) {
 	next := *h
 	next.make, next.layout = m, m.layout
-	old := make(map[[3]string]int32, len(h.rooms))
-	for i, o := range h.layout.offers {
-		old[[3]string{h.layout.parents[o.parent].name, o.typ.Namespace, o.typ.Name}] = h.rooms[i]
-	}
 	next.rooms = make([]int32, len(m.layout.offers))
-	for i, o := range m.layout.offers {
-		room, ok := old[[3]string{m.layout.parents[o.parent].name, o.typ.Namespace, o.typ.Name}]
-		if !ok {
-			room = roomUnknown
+	for i, was := range k.movesTo(h.layout, m.layout) {
+		next.rooms[i] = roomUnknown
+		if was >= 0 {
+			next.rooms[i] = h.rooms[was]
 		}
-		next.rooms[i] = room
 	}
 	next.devices = nil
 	for _, d := range h.devices {
@@ -154,6 +149,33 @@ func (k *kinds) remade(h *host, m *hostMake) (*host, error) {
 		next.devices = append(next.devices, newDevice(m, d.id, parent, d.use, d.content, class))
 	}
 	return &next, nil
+}
+
+// movesTo is, for each offer of a layout, which one of another it was: of the
+// same parent and type, -1 for none.
+func (k *kinds) movesTo(from, to *layout) []int {
+	key := [2]*layout{from, to}
+	if moves, ok := k.moves[key]; ok {
+		return moves
+	}
+	type place struct {
+		parent string
+		typ    inventory.TypeName
+	}
+	old := make(map[place]int, len(from.offers))
+	for i, o := range from.offers {
+		old[place{from.parents[o.parent].name, o.typ.TypeName}] = i
+	}
+	moves := make([]int, len(to.offers))
+	for i, o := range to.offers {
+		was, ok := old[place{to.parents[o.parent].name, o.typ.TypeName}]
+		if !ok {
+			was = -1
+		}
+		moves[i] = was
+	}
+	k.moves[key] = moves
+	return moves
 }
 
 // held counts the instances of each type on a parent.

@@ -79,6 +79,36 @@ func (k *kinds) stored(own *inventory.Own, before *host) (*host, error) {
 	return k.host(m, own, before)
 }
 
+// Loading collects many hosts, from several goroutines, and makes one fleet of
+// them all at its end; so a whole store is read.
+type Loading struct {
+	index *Index
+	mu    sync.Mutex
+	hosts []*host
+}
+
+// Loading begins.
+func (x *Index) Loading() *Loading { return &Loading{index: x} }
+
+// Add takes a host, which is not kept beyond what the index needs of it.
+func (l *Loading) Add(own *inventory.Own) error {
+	h, err := l.index.Fleet().kinds.stored(own, nil)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hosts = append(l.hosts, h)
+	return nil
+}
+
+// Done shows what was loaded to those who ask.
+func (l *Loading) Done() {
+	l.index.mu.Lock()
+	defer l.index.mu.Unlock()
+	l.index.now.Store(l.index.now.Load().with(l.hosts, nil))
+}
+
 // Remove takes hosts out; those that are not there are none.
 func (x *Index) Remove(names ...string) {
 	x.mu.Lock()

@@ -29,13 +29,15 @@ type kinds struct {
 	devices map[deviceKey]*deviceClass
 	known   map[string]*content
 	seen    map[seenKey]*deviceClass
+	fresh   map[*offer]*source // new instances
+	moves   map[[2]*layout][]int
 	text    []byte // scratch
 }
 
 func newKinds(engine *compat.Engine) *kinds {
 	return &kinds{
 		engine: engine, makes: make(map[string]*hostMake), layouts: make(map[string]*layout), offers: make(map[compat.Class]*offer),
-		sources: make(map[sourceKey]*source), devices: make(map[deviceKey]*deviceClass), known: make(map[string]*content), seen: make(map[seenKey]*deviceClass),
+		sources: make(map[sourceKey]*source), devices: make(map[deviceKey]*deviceClass), known: make(map[string]*content), seen: make(map[seenKey]*deviceClass), fresh: make(map[*offer]*source), moves: make(map[[2]*layout][]int),
 	}
 }
 
@@ -97,7 +99,7 @@ type source struct {
 	what     *compat.Source
 	home     *offer
 	judged   atomic.Pointer[[]way]
-	verdicts sync.Map // offer id -> *compat.Verdict
+	verdicts sync.Map // offer id -> *compat.Verdict; -1, -2: see notOffered
 }
 
 // way is the judgement on one offer: whether the type comes into question, and
@@ -266,14 +268,31 @@ func (k *kinds) classOf(m *hostMake, parent string, c *content) (*deviceClass, e
 		}
 		k.sources[sk] = s
 	}
-	dk := deviceKey{s, m.static.Host.QEMU, m.static.Host.Libvirt}
-	class := k.devices[dk]
-	if class == nil {
-		class = &deviceClass{id: len(k.devices), source: s, qemu: dk.qemu, libvirt: dk.libvirt}
-		k.devices[dk] = class
-	}
+	class := k.deviceClass(s, m.static.Host.QEMU, m.static.Host.Libvirt)
 	k.seen[key] = class
 	return class, nil
+}
+
+// instance is the class of a new instance of an offer, on hosts of a layout.
+func (k *kinds) instance(o *offer, l *layout) *deviceClass {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.fresh[o]
+	if s == nil {
+		s = &source{what: k.engine.Instance(o.what), home: o}
+		k.fresh[o] = s
+	}
+	return k.deviceClass(s, l.qemu, l.libvirt)
+}
+
+func (k *kinds) deviceClass(s *source, qemu, libvirt inventory.Value) *deviceClass {
+	key := deviceKey{s, qemu, libvirt}
+	class := k.devices[key]
+	if class == nil {
+		class = &deviceClass{id: len(k.devices), source: s, qemu: qemu, libvirt: libvirt}
+		k.devices[key] = class
+	}
+	return class
 }
 
 // appendContent writes down what decides a device's class, each text with its
@@ -359,5 +378,21 @@ func (k *kinds) verdict(s *source, o *offer) *compat.Verdict {
 	v := k.engine.Check(s.what, o.what)
 	v.Host, v.Parent = "", ""
 	kept, _ := s.verdicts.LoadOrStore(o.id, &v)
+	return kept.(*compat.Verdict)
+}
+
+// notOffered is the verdict on hosts of a layout of which no type comes into
+// question.
+func (s *source) notOffered(l *layout) *compat.Verdict {
+	key := -1
+	if unlisted(l.static) {
+		key = -2
+	}
+	if v, ok := s.verdicts.Load(key); ok {
+		return v.(*compat.Verdict)
+	}
+	v := compat.NotOffered(s.what, l.static)
+	v.Host = ""
+	kept, _ := s.verdicts.LoadOrStore(key, &v)
 	return kept.(*compat.Verdict)
 }

@@ -98,15 +98,20 @@ func (q *question) reasons() []Reason {
 			q.silent = was
 		}
 	}
+	if silent := q.silentCount(); silent > 0 {
+		n[Reason{Group: NotReporting, Text: "the inventory is older than " + q.opts.MaxAge.String()}] = silent
+	}
+	return summary(n)
+}
+
+// summary lists reasons by group, most hosts first.
+func summary(n map[Reason]int) []Reason {
 	var list []Reason
 	for r, hosts := range n {
 		if hosts > 0 {
 			r.Hosts = hosts
 			list = append(list, r)
 		}
-	}
-	if silent := q.silentCount(); silent > 0 {
-		list = append(list, Reason{Group: NotReporting, Text: "the inventory is older than " + q.opts.MaxAge.String(), Hosts: silent})
 	}
 	slices.SortFunc(list, func(a, b Reason) int {
 		return cmp.Or(
@@ -150,8 +155,7 @@ func (q *question) reason(h *host) Reason {
 	v := q.views[h.layout.id]
 	c := q.fleet.choose(h, q.class, v, q.opts.Policy)
 	if c.offer < 0 {
-		verdict := compat.NotOffered(q.class.source.what, h.layout.static)
-		return why(c.group, &verdict, v.conditions, nil)
+		return why(c.group, q.class.source.notOffered(h.layout), v.conditions, nil)
 	}
 	room := unpackRoom(h.rooms[c.offer])
 	return why(c.group, q.fleet.kinds.verdict(q.class.source, h.layout.offers[c.offer].offer), v.conditions, &room)

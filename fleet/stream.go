@@ -18,34 +18,49 @@ func (s *stream) before(o *stream) bool {
 	return s.order < o.order
 }
 
-// merged yields the hosts of all streams in one order, each once.
-func (f *Fleet) merged(streams []*stream, yield func(*host) bool) {
-	heap := make([]*stream, 0, len(streams))
+// merger yields the hosts of all streams in one order, each once.
+type merger struct {
+	fleet *Fleet
+	heap  []*stream
+	seen  map[uint64]bool
+	begun bool
+}
+
+func (f *Fleet) merger(streams []*stream) *merger {
+	m := &merger{fleet: f, heap: make([]*stream, 0, len(streams)), seen: make(map[uint64]bool)}
 	for _, s := range streams {
 		if s.step(s) {
-			heap = append(heap, s)
+			m.heap = append(m.heap, s)
 		}
 	}
-	for i := len(heap)/2 - 1; i >= 0; i-- {
-		sink(heap, i)
+	for i := len(m.heap)/2 - 1; i >= 0; i-- {
+		sink(m.heap, i)
 	}
-	seen := make(map[uint64]bool)
-	for len(heap) > 0 {
-		s := heap[0]
-		if !seen[s.order] {
-			seen[s.order] = true
-			if !yield(f.numbered(s.order)) {
-				return
+	return m
+}
+
+// next is the next host, nil after the last.
+func (m *merger) next() *host {
+	for len(m.heap) > 0 {
+		s := m.heap[0]
+		if m.begun {
+			if !s.step(s) {
+				m.heap[0] = m.heap[len(m.heap)-1]
+				m.heap = m.heap[:len(m.heap)-1]
 			}
+			if len(m.heap) == 0 {
+				break
+			}
+			sink(m.heap, 0)
+			s = m.heap[0]
 		}
-		if !s.step(s) {
-			heap[0] = heap[len(heap)-1]
-			heap = heap[:len(heap)-1]
-		}
-		if len(heap) > 0 {
-			sink(heap, 0)
+		m.begun = true
+		if !m.seen[s.order] {
+			m.seen[s.order] = true
+			return m.fleet.numbered(s.order)
 		}
 	}
+	return nil
 }
 
 func sink(heap []*stream, i int) {

@@ -223,20 +223,19 @@ func (q *question) list(counts map[Group]int, yield func(*host)) {
 			continue
 		}
 		found := 0
-		q.fleet.merged(q.streams(g), func(h *host) bool {
-			if found == min(counts[g], left) {
-				return false
+		for m := q.fleet.merger(q.streams(g)); found < min(counts[g], left); {
+			h := m.next()
+			if h == nil {
+				break
 			}
 			if h == q.source.host {
-				return true
+				continue
 			}
-			if c, _ := q.choose(h); c.group != g {
-				return true
+			if c, _ := q.choose(h); c.group == g {
+				yield(h)
+				found++
 			}
-			yield(h)
-			found++
-			return true
-		})
+		}
 		left -= found
 	}
 }
@@ -278,7 +277,7 @@ func (q *question) target(h *host) Target {
 		t.Others = q.others(h, v, c.offer)
 	}
 	if c.offer < 0 {
-		t.Verdict = new(compat.NotOffered(q.class.source.what, h.layout.static))
+		t.Verdict = new(*q.class.source.notOffered(h.layout))
 		t.Verdict.Host = h.name
 		return t
 	}

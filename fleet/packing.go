@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"slices"
+
+	"kindred/compat"
+	"kindred/inventory"
+)
+
+// jobKind is owners whose devices are alike: what takes one takes the other.
+type jobKind struct {
+	number  int
+	classes []*deviceClass // of the devices
+	jobs    []*job
+	wishes  map[*layout][]wish // nil where a device has no offer
+	hosts   int                // that the scarcest device could go to
+	scarce  int                // which device that is
+	more    *merger            // hosts not looked at yet
+	live    []*host            // hosts that may have room for one more
+}
+
+// layoutWishes are the offers of a layout for each device of a kind, nil where
+// one has none, or the host is not ready for the move.
+func (p *packing) layoutWishes(k *jobKind, l *layout) []wish {
+	if list, ok := k.wishes[l]; ok {
+		return list
+	}
+	list := make([]wish, 0, len(k.classes))
+	for _, c := range k.classes {
+		w := wish{class: c}
+		if p.met.ready(c, l) == inventory.Yes {
+			ways := p.fleet.kinds.ways(c.source, p.fleet.offers)
+			for i := range l.offers {
+				if o := l.offers[i].offer; ways[o.id].there == compat.Compatible && p.allows(c, o) {
+					w.offers = append(w.offers, i)
+				}
+			}
+		}
+		if len(w.offers) == 0 {
+			list = nil
+			break
+		}
+		list = append(list, w)
+	}
+	k.wishes[l] = list
+	return list
+}
+
+// allows reports whether a compatible pair may be used.
+func (p *packing) allows(c *deviceClass, o *offer) bool {
+	return !p.opts.Proven || evidence(p.fleet.kinds.verdict(c.source, o)) == 0
+}
+
+// wishes are those of a kind on one host, the policy's best offers first.
+func (p *packing) wishes(k *jobKind, h *host) []wish {
+	list := p.layoutWishes(k, h.layout)
+	if p.opts.Policy == ByName {
+		return list
+	}
+	ordered := slices.Clone(list)
+	for i := range ordered {
+		if len(list[i].offers) > 1 {
+			ordered[i] = p.fleet.wish(h, list[i].class, &view{good: list[i].offers}, p.opts.Policy)
+		}
+	}
+	return ordered
+}
+
+// takes reports whether any host, full or not, takes a kind.
+func (p *packing) takes(k *jobKind) bool {
+	for _, c := range p.fleet.cells {
+		if c == nil || p.layoutWishes(k, c.layout) == nil {
+			continue
+		}
+		for h := range c.members.all {
+			if !p.barred[h] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// survey finds a kind's scarcest device and how many hosts it could go to.
+func (p *packing) survey(k *jobKind) {
+	k.hosts = -1
+	for d := range k.classes {
+		n := 0
+		for _, c := range p.fleet.cells {
+			if c == nil {
+				continue
+			}
+			if list := p.layoutWishes(k, c.layout); list != nil {
+				free, _ := c.ready(wishSlots(c.layout, &list[d]))
+				n += free
+			}
+		}
+		if k.hosts < 0 || n < k.hosts {
+			k.hosts, k.scarce = n, d
+		}
+	}
+	k.hosts = max(k.hosts, 0)
+}
+
+func wishSlots(l *layout, w *wish) []int {
+	var list []int
+	for _, i := range w.offers {
+		if s := l.offers[i].slot; !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// candidates are the hosts that have room for the scarcest device of a kind,
+// the policy's best first.
+func (p *packing) candidates(k *jobKind) *merger {
+	var streams []*stream
+	for _, c := range p.fleet.cells {
+		if c == nil {
+			continue
+		}
+		list := p.layoutWishes(k, c.layout)
+		if list == nil {
+			continue
+		}
+		if p.opts.Policy == ByName {
+			streams = append(streams, memberStream(c))
+			continue
+		}
+		for _, slot := range wishSlots(c.layout, &list[k.scarce]) {
+			s := &c.layout.slots[slot]
+			streams = append(streams, p.fleet.freeStream(c, slot, p.opts.Policy, p.fleet.rankBase(p.opts.Policy, k.classes[k.scarce], s.offer, s.types)))
+		}
+	}
+	return p.fleet.merger(streams)
+}
+
+// space is what a host has left under the plan.
+func (p *packing) space(h *host) *space {
+	s := p.spaces[h]
+	if s == nil {
+		s = newSpace(h)
+		p.spaces[h] = s
+	}
+	return s
+}
+
+// apart reports whether a job may not be put on a host because of those there.
+func (p *packing) apart(j *job, h *host) bool {
+	if len(j.apart) == 0 {
+		return false
+	}
+	if p.stays[h].any(j.apart) {
+		return true
+	}
+	return slices.ContainsFunc(p.placed[h], func(o *job) bool {
+		return o != j && slices.ContainsFunc(o.apart, func(label string) bool { return slices.Contains(j.apart, label) })
+	})
+}
+
+// place puts a job on a host beside what is there, if it fits.
+func (p *packing) place(j *job, h *host) bool {
+	offers, ok := p.space(h).fit(p.wishes(j.kind, h))
+	if !ok {
+		return false
+	}
+	j.to, j.offers = h, offers
+	p.placed[h] = append(p.placed[h], j)
+	return true
+}
+
+// remove takes a job from its host again.
+func (p *packing) remove(j *job) {
+	for _, o := range j.offers {
+		p.spaces[j.to].untake(o)
+	}
+	p.placed[j.to] = slices.DeleteFunc(p.placed[j.to], func(o *job) bool { return o == j })
+	j.to, j.offers = nil, nil
+}
+
+// greedy places the kinds with the fewest hosts first, the largest of them
+// first, each job on the best host that has room.
+func (p *packing) greedy() {
+	var kinds []*jobKind
+	for _, k := range p.kinds {
+		p.survey(k)
+		k.more = p.candidates(k)
+		kinds = append(kinds, k)
+	}
+	slices.SortFunc(kinds, func(a, b *jobKind) int {
+		return cmp.Or(cmp.Compare(a.hosts, b.hosts), cmp.Compare(len(b.classes), len(a.classes)), cmp.Compare(a.number, b.number))
+	})
+	for _, k := range kinds {
+		jobs := slices.Clone(k.jobs)
+		// What is kept apart has fewer hosts still.
+		slices.SortStableFunc(jobs, func(a, b *job) int { return cmp.Compare(len(b.apart), len(a.apart)) })
+		for _, j := range jobs {
+			p.settle(j)
+		}
+	}
+}
+
+// settle places a job on the first host that takes it: one that has taken
+// others before, or, to spread, first one that has not.
+func (p *packing) settle(j *job) bool {
+	if p.opts.Policy == Spread {
+		return p.fresh(j) || p.again(j)
+	}
+	return p.again(j) || p.fresh(j)
+}
+
+// again tries the hosts looked at before. Hosts only get fuller meanwhile: one
+// that has no room for a kind is not looked at again.
+func (p *packing) again(j *job) bool {
+	k := j.kind
+	live := k.live[:0]
+	for i, h := range k.live {
+		switch {
+		case p.apart(j, h):
+			live = append(live, h)
+		case p.place(j, h):
+			if p.opts.Policy == Spread { // the next one goes elsewhere
+				live = append(append(live, k.live[i+1:]...), h)
+			} else {
+				live = append(live, k.live[i:]...)
+			}
+			k.live = live
+			return true
+		}
+	}
+	k.live = live
+	return false
+}
+
+// fresh tries hosts that were not looked at yet.
+func (p *packing) fresh(j *job) bool {
+	for h := j.kind.more.next(); h != nil; h = j.kind.more.next() {
+		if p.barred[h] {
+			continue
+		}
+		apart := p.apart(j, h)
+		if apart || p.place(j, h) {
+			j.kind.live = append(j.kind.live, h)
+		}
+		if j.to == h {
+			return true
+		}
+	}
+	return false
+}
