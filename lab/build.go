@@ -34,6 +34,7 @@ var imageModules = []string{
 	"irqbypass", "vfio", "vfio-iommu-type1", "mdev", "vfio-pci-core", "vfio-pci",
 	"failover", "net_failover", "virtio_net", // a network between guests
 	"nvme-core", "nvme", // an SR-IOV device QEMU can be
+	"pci-stub", // a driver for its functions to be taken from and given back to
 }
 
 // recipe hashes all that decides the result besides the kernel's version.

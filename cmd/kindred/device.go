@@ -3,23 +3,33 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
+
 	"github.com/spf13/cobra"
 
+	"kindred/definition"
+	"kindred/host/tree"
 	"kindred/inventory"
 )
 
 func newDevice() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "device",
-		Short: "Show, start and stop devices",
+		Short: "Show, keep, start and stop devices",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsSubcommand,
 	}
 	opts := new(listOptions)
+	definedOnly := false
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List devices: mdevs, functions bound to VFIO, vGPUs",
+		Long: `List devices that run: mdevs, functions bound to VFIO, vGPUs. With --defined,
+list what is defined to exist instead, and whether it runs.`,
 		Example: `  kindred device list
+  kindred device list --defined
   kindred device list --inventory host-a.json,host-b.json
   kindred device list -o json`,
 		Args: cobra.ArbitraryArgs, // more inventory files
@@ -27,13 +37,48 @@ func newDevice() *cobra.Command {
 			if err := opts.input.addArgs(cmd, args); err != nil {
 				return err
 			}
+			if definedOnly {
+				return runListDefined(cmd, opts)
+			}
 			return runList(cmd, opts, false, func(invs []*inventory.Inventory) any { return deviceRows(invs) },
 				func(invs []*inventory.Inventory) *table { return deviceTable(invs, len(opts.input.inventories) > 0) }, "devices", "none was created, and no PCI function is bound to a VFIO driver")
 		},
 	}
 	opts.add(list)
-	cmd.AddCommand(list, newDeviceStart(), newDeviceStop(), newDeviceRepair())
+	list.Flags().BoolVarP(&definedOnly, "defined", "d", false, "list definitions")
+	cmd.AddCommand(list, newDeviceShow(), newDeviceDefine(), newDeviceUndefine(), newDeviceModify(), newDeviceStart(), newDeviceStop(), newDeviceRepair())
 	return cmd
+}
+
+// runListDefined lists definitions, which are this host's.
+func runListDefined(cmd *cobra.Command, opts *listOptions) error {
+	if err := errors.Join(opts.output.check(cmd), exclude(cmd, "defined", "inventory", "root")); err != nil {
+		return err
+	}
+	h, err := openHost("/")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	running := h.List(false, true)
+	return definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
+		rows := []defined{}
+		for _, d := range store.Read(definition.Filter{Parent: opts.parent}, warn) {
+			dev := running.Device(runs(&d))
+			rows = append(rows, asData(&d, dev != nil && dev.Parent == d.Parent))
+		}
+		return opts.output.print(cmd, rows, func() {
+			if len(rows) == 0 {
+				cmd.PrintErrln("kindred: no definitions: see kindred device define --help")
+				return
+			}
+			t := newTable("UUID", "PARENT", "TYPE", "START", "RUNS")
+			for _, d := range rows {
+				t.add(d.UUID, d.Parent, d.Type, d.Start, map[bool]string{true: "yes", false: "no"}[d.Running])
+			}
+			_, _ = io.WriteString(cmd.OutOrStdout(), t.String())
+		})
+	})
 }
 
 // deviceRow is one line of device list, as data.

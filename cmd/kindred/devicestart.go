@@ -13,8 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/definition"
+	"kindred/definition/callout"
 	"kindred/host/change"
 	"kindred/host/mdev"
+	"kindred/host/tree"
 	"kindred/inventory"
 )
 
@@ -34,14 +37,14 @@ func (f *deviceFlags) add(cmd *cobra.Command) {
 }
 
 // attributes takes --attr apart.
-func (f *deviceFlags) attributes(cmd *cobra.Command) ([]change.Attribute, error) {
-	var list []change.Attribute
+func (f *deviceFlags) attributes(cmd *cobra.Command) ([]definition.Attribute, error) {
+	var list []definition.Attribute
 	for _, text := range f.attrs {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
 			return nil, usage(cmd, fmt.Errorf("--attr %q is not NAME=VALUE", text))
 		}
-		list = append(list, change.Attribute{Name: name, Value: value})
+		list = append(list, definition.Attribute{Name: name, Value: value})
 	}
 	return list, nil
 }
@@ -49,6 +52,8 @@ func (f *deviceFlags) attributes(cmd *cobra.Command) ([]change.Attribute, error)
 type startOptions struct {
 	device deviceFlags
 	output outputFlag
+	json   string
+	auto   bool
 }
 
 func newDeviceStart() *cobra.Command {
@@ -56,25 +61,32 @@ func newDeviceStart() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start [UUID|ADDRESS]",
 		Short: "Make a device and put it on record",
-		Long: `Make a device: a mediated device with the UUID, or with a new one, or, named by
-its PCI address, a VF that is bound to the VFIO driver its type is named after
-or that is given an NVIDIA vGPU type. Its id is printed.
+		Long: `Make a device: one that is defined; or a mediated device with the UUID, or with
+a new one; or, named by its PCI address, a VF that is bound to the VFIO driver
+its type is named after or that is given an NVIDIA vGPU type. Its id is printed.
 
 What is about to be done is written down first. When a step fails, those before
 it are undone; when this program is killed, kindred device repair does it.
 
 Attributes of an mdev and of a vGPU are files of the device, written in order.
-Those of a VF are mac, vlan (ID or ID:PRIORITY) and migratable (enable, disable).`,
-		Example: `  kindred device start --parent mtty --type mtty-2
+Those of a VF are mac, vlan (ID or ID:PRIORITY) and migratable (enable, disable).
+
+With --auto all that is defined to start with its parent is started, but for
+what runs already.`,
+		Example: `  kindred device start 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
+  kindred device start --parent mtty --type mtty-2
   kindred device start -p matrix -t vfio_ap-passthrough --attr assign_adapter=5
   kindred device start 0000:41:00.2 -t mlx5_vfio_pci-15b3:101e --attr vlan=100
-  kindred device start 0000:43:00.4 -t nvidia-1148`,
+  kindred device start 0000:43:00.4 -t nvidia-1148
+  kindred device start --auto`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeDefinitions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runDeviceStart(cmd, opts, args) },
 	}
 	opts.device.add(cmd)
 	opts.output.add(cmd)
+	cmd.Flags().StringVar(&opts.json, "json", "", "take the rest from mdevctl's JSON in `FILE` (-: standard input)")
+	cmd.Flags().BoolVar(&opts.auto, "auto", false, "start all that is defined to start by itself")
 	return cmd
 }
 
@@ -90,19 +102,25 @@ func runDeviceStart(cmd *cobra.Command, opts *startOptions, args []string) error
 	if err := opts.output.check(cmd); err != nil {
 		return err
 	}
-	attrs, err := opts.device.attributes(cmd)
+	if err := errors.Join(exclude(cmd, "auto", "type", "attr", "json"), exclude(cmd, "json", "type", "attr")); err != nil {
+		return err
+	}
+	if opts.auto {
+		if len(args) > 0 {
+			return usage(cmd, errors.New("--auto starts all: it does not go with a device"))
+		}
+		return startAll(cmd, opts)
+	}
+	id := ""
+	if len(args) > 0 {
+		id = args[0]
+	}
+	d, err := opts.definition(cmd, id)
 	if err != nil {
 		return err
 	}
-	req := change.Request{Parent: opts.device.parent, Type: opts.device.typ, Attributes: attrs}
-	if len(args) > 0 {
-		req.ID = args[0]
-	}
-	if err := complete(cmd, &req); err != nil {
-		return err
-	}
 	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
-		dev, err := h.Start(ctx, req)
+		dev, err := startOne(ctx, cmd, h, d)
 		if err != nil {
 			return err
 		}
@@ -110,18 +128,98 @@ func runDeviceStart(cmd *cobra.Command, opts *startOptions, args []string) error
 	})
 }
 
-// complete finds what was left out, and refuses what cannot be a device.
-func complete(cmd *cobra.Command, req *change.Request) error {
-	_, isUUID := mdev.ParseUUID(req.ID)
-	switch isMdev := isUUID || req.ID == ""; {
-	case !isMdev && !strings.Contains(req.ID, ":"):
-		return usage(cmd, fmt.Errorf("%q is neither a UUID nor a PCI address", req.ID))
-	case req.Type == "":
-		return usage(cmd, errors.New("--type is missing; kindred type list shows the types"))
-	case isMdev && req.Parent == "":
-		return usage(cmd, errors.New("--parent is missing; kindred type list shows the parents"))
+// startOne starts a device between mdevctl's scripts.
+func startOne(ctx context.Context, cmd *cobra.Command, h *change.Host, d *definition.Definition) (dev change.Device, err error) {
+	if d.UUID == "" && runs(d) == "" {
+		d.UUID = mdev.NewUUID() // scripts are told
 	}
-	return nil
+	err = scripted(ctx, cmd, callout.Start, d, func(*callout.Call) error {
+		dev, err = h.Start(ctx, request(d))
+		return err
+	})
+	return dev, err
+}
+
+// definition is the device that the flags say, or the one that is defined.
+func (o *startOptions) definition(cmd *cobra.Command, id string) (*definition.Definition, error) {
+	if id != "" && o.device.typ == "" && o.json == "" && len(o.device.attrs) == 0 {
+		return o.defined(cmd, id)
+	}
+	d, err := o.device.define(cmd, id)
+	if err != nil {
+		return nil, err
+	}
+	if o.json != "" {
+		from, err := readDefinition(cmd, o.json)
+		if err != nil {
+			return nil, err
+		}
+		from.Attributes = append(d.Attributes, from.Attributes...) // a VF's address goes first
+		d.Replace(&from)
+	}
+	switch {
+	case d.Type == "":
+		return nil, usage(cmd, errors.New("--type is missing; kindred type list shows the types"))
+	case d.Parent == "" && !isAddress(id):
+		return nil, usage(cmd, errors.New("--parent is missing; kindred type list shows the parents"))
+	}
+	return d, nil
+}
+
+// defined is the one that is defined, by the beginning of its UUID or by a
+// VF's address.
+func (o *startOptions) defined(cmd *cobra.Command, ref string) (d *definition.Definition, err error) {
+	err = definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
+		d, err = single(store, ref, o.device.parent, warn)
+		return err
+	})
+	if exit, ok := errors.AsType[*exitError](err); ok && errors.Is(exit.err, definition.ErrNotDefined) {
+		return nil, &exitError{exitNoSuch, fmt.Errorf("device %s: %w; name its --parent and --type, or see kindred device list --defined", ref, definition.ErrNotDefined)}
+	}
+	return d, err
+}
+
+// startAll starts what is defined to start by itself. That one cannot be
+// started does not keep the others from it.
+func startAll(cmd *cobra.Command, opts *startOptions) error {
+	var list []definition.Definition
+	err := definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
+		list = store.Read(definition.Filter{Parent: opts.device.parent}, warn)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	host, err := openHost("/")
+	if err != nil {
+		return err
+	}
+	running := host.List(false, true)
+	host.Close()
+	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
+		rows, failed := []started{}, false
+		for i := range list {
+			if dev := running.Device(runs(&list[i])); !list[i].Auto || dev != nil && dev.Parent == list[i].Parent && dev.Type.Full() == list[i].Type {
+				continue
+			}
+			dev, err := startOne(ctx, cmd, h, &list[i])
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "kindred: "+clean(oneLine(err.Error())))
+				failed = true
+				continue
+			}
+			rows = append(rows, started(dev))
+		}
+		err := opts.output.print(cmd, rows, func() {
+			for _, r := range rows {
+				cmd.Println(clean(r.ID))
+			}
+		})
+		if err == nil && failed {
+			err = &exitError{exitFailed, nil}
+		}
+		return err
+	})
 }
 
 // changeHost opens this machine to be changed. Being interrupted undoes what

@@ -10,7 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/definition"
+	"kindred/definition/callout"
 	"kindred/host/change"
+	"kindred/host/mdev"
 	"kindred/inventory"
 )
 
@@ -48,7 +51,7 @@ func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
 	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
 		var failed []error
 		for _, id := range ids {
-			if err := h.Stop(ctx, id, change.StopOptions{Force: opts.force}); err != nil {
+			if err := stopOne(ctx, cmd, h, id, opts.force); err != nil {
 				failed = append(failed, err)
 			}
 		}
@@ -62,6 +65,18 @@ func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
 	})
 }
 
+// stopOne stops a device between mdevctl's scripts. They are told of one that
+// runs.
+func stopOne(ctx context.Context, cmd *cobra.Command, h *change.Host, id string, force bool) error {
+	stop := func(*callout.Call) error { return h.Stop(ctx, id, change.StopOptions{Force: force}) }
+	dev, ok := mdev.Find(h.Machine, id)
+	if !ok {
+		return stop(nil)
+	}
+	d := &definition.Definition{UUID: id, Parent: dev.Parent, Type: typeText(dev.Type)}
+	return scripted(ctx, cmd, callout.Stop, d, stop)
+}
+
 // startedDevices resolves names of this host's devices: ids, or beginnings of
 // them of four characters or more. A whole id is taken as it is: what is on
 // record can be put right when the device itself is gone.
@@ -70,7 +85,7 @@ func startedDevices(refs []string) ([]string, error) {
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		ids[i] = strings.ToLower(ref)
-		if len(ref) == 36 || strings.Count(ref, ":") == 2 && strings.Contains(ref, ".") {
+		if len(ref) == 36 || isAddress(ref) {
 			continue
 		}
 		if list == nil {

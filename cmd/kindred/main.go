@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(&out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := root.ExecuteContext(context.WithValue(ctx, streamKey{}, stdout))
 	code := exitOK
 	exit, isExit := errors.AsType[*exitError](err)
 	switch {
@@ -87,6 +87,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
+// streamKey is the key of standard output itself in a command's context, for
+// the command whose answer has no end.
+type streamKey struct{}
+
 // commands are what kindred can do.
 var commands = []command{
 	{"inspect", newInspect},
@@ -95,6 +99,7 @@ var commands = []command{
 	{"check", newCheck},
 	{"targets", newTargets},
 	{"matrix", newMatrix},
+	{"watch", newWatch},
 	{"catalog", newCatalog},
 	{"prove", newProve},
 	{"proof", newProof},

@@ -107,13 +107,13 @@ func (h *Host) repair(ctx context.Context, id string, r record.Device, dryRun bo
 		return Repaired{}, nil
 	case r.Change == nil:
 		found.Action, found.Why, act = Forgotten, "it is gone, or was made anew by somebody else", forget
-	case r.Change.Op == record.Start && there && (!r.Change.Made || len(h.holders(r.Kind, id)) > 0):
+	case r.Change.Op == record.Start && there && (!r.Change.Made || len(h.Holders(r.Kind, id)) > 0):
 		found.Action, found.Why = Completed, "its start was cut short when the device was there"
 		act = func() error { return h.complete(ctx, id, r) }
 	case r.Change.Op == record.Start:
 		found.Action, found.Why = Undone, "its start was cut short"
 		act = func() error { return h.unwind(ctx, id, r) }
-	case there && len(h.holders(r.Kind, id)) > 0:
+	case there && len(h.Holders(r.Kind, id)) > 0:
 		found.Action, found.Why = Kept, "its stop was cut short, and it is in use"
 		act = func() error { r.Change = nil; return h.Records.Put(id, r) }
 	default:

@@ -59,7 +59,7 @@ func (h *Host) do(ctx context.Context, id string, r *record.Device, s record.Ste
 		}
 		return nil
 	case stepUnbind:
-		if holders := h.holders(r.Kind, id); len(holders) > 0 {
+		if holders := h.Holders(r.Kind, id); len(holders) > 0 {
 			return &Error{Op: record.Start, ID: id, Reason: InUse, Holders: holders}
 		}
 		return h.unbind(ctx, id, s.Name)
@@ -91,7 +91,7 @@ func (h *Host) undoOne(ctx context.Context, id string, r *record.Device, s recor
 		if s.Do == stepCreate {
 			return h.remove(ctx, id, force)
 		}
-		if holders := h.holders(r.Kind, id); len(holders) > 0 && !force {
+		if holders := h.Holders(r.Kind, id); len(holders) > 0 && !force {
 			return &Error{Op: record.Stop, ID: id, Reason: InUse, Holders: holders}
 		}
 		if s.Do == stepType {
@@ -210,7 +210,7 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 	heldUp := &Error{Op: "change", ID: id, Reason: HeldUp}
 	current, err := linkBase(h.Machine, path.Join(pci.Devices, id, "driver"))
 	if err == nil && current == "" {
-		if heldUp.Holders = h.holders(inventory.VF, id); len(heldUp.Holders) > 0 {
+		if heldUp.Holders = h.Holders(inventory.VF, id); len(heldUp.Holders) > 0 {
 			return heldUp
 		}
 	}
@@ -219,7 +219,7 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 	err = h.Machine.WriteApart(ctx, name, text)
 	switch {
 	case errors.Is(err, tree.ErrHeldUp):
-		heldUp.Holders = h.holders(inventory.VF, id)
+		heldUp.Holders = h.Holders(inventory.VF, id)
 		return heldUp
 	case err != nil:
 		return &Error{Op: "change", ID: id, Reason: Failed, Detail: fmt.Sprintf("%q to /%s", text, name), Err: errno(err)}
@@ -227,8 +227,9 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 	return nil
 }
 
-// holders are the processes that have the device open.
-func (h *Host) holders(kind inventory.DeviceKind, id string) []proc.Process {
+// Holders are the processes that have the device open, as far as they can be
+// seen.
+func (h *Host) Holders(kind inventory.DeviceKind, id string) []proc.Process {
 	dir := mdev.Dir(id)
 	if kind != inventory.Mdev {
 		dir = path.Join(pci.Devices, id)

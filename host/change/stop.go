@@ -53,7 +53,7 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 
 // unmake undoes what the record says.
 func (h *Host) unmake(ctx context.Context, id string, r record.Device, force bool) error {
-	if holders := h.holders(r.Kind, id); len(holders) > 0 && !force {
+	if holders := h.Holders(r.Kind, id); len(holders) > 0 && !force {
 		return &Error{Op: record.Stop, ID: id, Reason: InUse, Holders: holders}
 	}
 	asItWas := r

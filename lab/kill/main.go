@@ -9,9 +9,10 @@
 //	kill [-children] N PROGRAM ARGUMENTS...
 //
 // Calls are counted as the program makes them, in all of its threads and
-// children. With N 0 it lives, and the calls are printed on standard error.
-// Without -children the whole family is killed, as a service's is. With it only
-// the program itself is, and a child of it goes on to its end.
+// children, and the whole family is killed, as a service's is. With N 0 it
+// lives, and the calls are printed on standard error. With -children only the
+// calls of its children are counted, and only the program itself is killed: the
+// child goes on to its end.
 //
 // Exit code: 0 it was killed, 3 it ended before.
 package main
@@ -73,6 +74,7 @@ type tracer struct {
 	main    int // the program's thread group
 	n, seen int
 	groups  map[int]bool // all thread groups
+	only    bool         // children's calls count
 }
 
 func run(n int, children bool, argv []string) (killed bool, err error) {
@@ -83,7 +85,7 @@ func run(n int, children bool, argv []string) (killed bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
-	t := &tracer{main: cmd.Process.Pid, n: n, groups: map[int]bool{cmd.Process.Pid: true}}
+	t := &tracer{main: cmd.Process.Pid, n: n, groups: map[int]bool{cmd.Process.Pid: true}, only: children}
 	var status unix.WaitStatus
 	if _, err := unix.Wait4(t.main, &status, 0, nil); err != nil {
 		return false, fmt.Errorf("wait for its start: %w", err)
@@ -110,7 +112,7 @@ func run(n int, children bool, argv []string) (killed bool, err error) {
 			continue
 		case status.StopSignal() == unix.SIGTRAP|0x80:
 			if !killed && t.changes(tid) {
-				t.kill(children)
+				t.kill()
 				killed = true
 			}
 		case status.StopSignal() == unix.SIGTRAP, status.StopSignal() == unix.SIGSTOP:
@@ -122,9 +124,9 @@ func run(n int, children bool, argv []string) (killed bool, err error) {
 }
 
 // kill kills the program, and its children unless they shall live.
-func (t *tracer) kill(children bool) {
+func (t *tracer) kill() {
 	for pid := range t.groups {
-		if pid == t.main || !children {
+		if pid == t.main || !t.only {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
@@ -139,7 +141,7 @@ func (t *tracer) changes(tid int) bool {
 		return false
 	}
 	what := describe(tid, &info)
-	if what == "" {
+	if what == "" || t.only && group(tid) == t.main {
 		return false
 	}
 	t.seen++
