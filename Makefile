@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 build: ## build bin/kindred
 	$(GO) build -trimpath -ldflags='-s -w' -o bin/kindred ./cmd/kindred
@@ -20,6 +20,9 @@ lab: ## two hosts with real kernels and devices, a shell on each, until Ctrl-C
 	@$(GO) run ./lab/cmd/kindred-lab up $(if $(shell command -v tmux),-tmux) $(subst $(comma), ,$(HOSTS))
 
 comma := ,
+
+lab-iommufd: ## build a kernel with IOMMUFD for the lab, once: ten minutes
+	@$(GO) run ./lab/cmd/kindred-lab prepare iommufd
 
 lab-record: ## record the lab's hosts again, for the demo and the tests
 	KINDRED_LAB=1 $(GO) test -count=1 ./lab -run 'TestTargets|TestFunctions' -update -v
@@ -36,4 +39,4 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 schema: ## write docs/schema from the Go types
 	$(GO) test ./inventory ./compat -run TestSchema -update
 
-.PHONY: help build demo test lab lab-record lab-libvirt bench fuzz schema
+.PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt bench fuzz schema

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -299,6 +300,29 @@ func TestDriverTruthIsWhole(t *testing.T) {
 	} {
 		if got[pair] != want {
 			t.Errorf("%s: %q, want %q", pair, got[pair], want)
+		}
+	}
+}
+
+// TestConfigured: what Kconfig drops is said.
+func TestConfigured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".config")
+	for _, c := range []struct{ drop, add, want string }{
+		{"", "", ""},
+		{"CONFIG_IOMMUFD=y\n", "", "CONFIG_IOMMUFD=y"},
+		{"CONFIG_VFIO=m\n", "CONFIG_VFIO=y\n", "CONFIG_VFIO=m"},
+		{"", "CONFIG_CPU_MITIGATIONS=y\n", "CONFIG_CPU_MITIGATIONS=n"},
+	} {
+		if c.drop != "" && !strings.Contains(string(iommufdConfig), c.drop) {
+			t.Fatalf("%q is not asked for", c.drop)
+		}
+		made := strings.Replace(string(iommufdConfig), c.drop, "", 1) + c.add
+		if err := os.WriteFile(file, []byte(made), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := configured(file)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.HasSuffix(err.Error(), " "+c.want)) {
+			t.Errorf("without %q, with %q: %v, want %q", c.drop, c.add, err, c.want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kindred/lab/internal/truth"
 )
@@ -38,9 +39,12 @@ func installTransfer(ctx context.Context, t *testing.T, g *Guest) {
 // must find the device half way.
 func transfer(ctx context.Context, t *testing.T, g *Guest, args ...string) truth.Report {
 	t.Helper()
+	// A program that made a driver oops does not come back.
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	r, err := g.Run(ctx, Cmd{Argv: append([]string{"transfer"}, args...)})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("transfer %v: %v", args, err)
 	}
 	if r.ExitCode != 0 {
 		t.Fatalf("transfer %v: exit code %d: %s", args, r.ExitCode, r.Stderr)

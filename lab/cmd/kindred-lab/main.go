@@ -27,6 +27,7 @@ Usage:
   kindred-lab exec HOST -- COMMAND...                run one command on a host that is up
   kindred-lab prepare                                only fill the cache
   kindred-lab prepare libvirt                        add libvirt, for the test with it
+  kindred-lab prepare iommufd                        add a kernel with IOMMUFD, for the test with it: minutes
 
 Hosts:
 %s
@@ -77,23 +78,29 @@ func run(ctx context.Context, args []string) error {
 	case "exec":
 		return execute(ctx, args)
 	case "prepare":
-		if len(args) == 1 && args[0] == "libvirt" {
-			_, err := lab.PrepareLibvirt(ctx, "", logf)
-			return err
-		}
-		if len(args) != 0 {
-			return errors.New("usage: kindred-lab prepare [libvirt]")
-		}
-		a, err := lab.Prepare(ctx, "", logf)
-		if err == nil {
-			fmt.Println(a.Dir)
-		}
-		return err
+		return prepare(ctx, args)
 	case "help", "-h", "-help", "--help":
 		printUsage()
 		return nil
 	}
 	return fmt.Errorf("no command %q; kindred-lab help lists them", command)
+}
+
+func prepare(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 0:
+		a, err := lab.Prepare(ctx, "", logf)
+		if err == nil {
+			fmt.Println(a.Dir)
+		}
+		return err
+	case len(args) == 1 && args[0] == "libvirt":
+		_, err := lab.PrepareLibvirt(ctx, "", logf)
+		return err
+	case len(args) == 1 && args[0] == "iommufd":
+		return lab.BuildIOMMUFD(ctx, "", logf)
+	}
+	return errors.New("usage: kindred-lab prepare [libvirt|iommufd]")
 }
 
 func printUsage() {

@@ -11,6 +11,7 @@
 //	transfer load UUID FILE    loads it, and makes the device run
 //	transfer leave UUID STATE  goes to a state and dies, as a crashed program does
 //	transfer stop UUID         opens the device and stops it
+//	transfer hold UUID         opens the device, says so in /tmp/hold, and keeps it until its input ends
 package main
 
 import (
@@ -125,6 +126,12 @@ func (o *options) with(d vfio.Device, r *truth.Report) error {
 		return o.save(ctx, d, r)
 	case "load":
 		return o.load(ctx, d, r)
+	case "hold":
+		if err := os.WriteFile("/tmp/hold", nil, 0o600); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	case "leave":
 		return leave(d, o.arg)
 	case "stop":
