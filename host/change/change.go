@@ -91,6 +91,9 @@ type Request struct {
 	// device was made. Of a VF they are mac, vlan (ID or ID:QOS) and migratable
 	// (enable or disable), and are set while no driver has it.
 	Attributes []Attribute
+	// Contract is what was promised already to the guest that gets the device;
+	// nil for a new one, whose contract is what the kernel shows of the device.
+	Contract *inventory.Contract
 }
 
 // Attribute is one value to be set.
@@ -144,7 +147,10 @@ func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 	if err != nil {
 		return dev, err
 	}
-	r.Boot = record.Boot(h.Machine)
+	r.Boot, r.Contract = record.Boot(h.Machine), req.Contract
+	if err := r.Check(); err != nil {
+		return dev, h.fail(record.Start, dev.ID, BadValue, fmt.Errorf("the contract: %w", err))
+	}
 	r.Change = &record.Change{Op: record.Start, PID: os.Getpid(), Began: now()}
 	if err := h.Records.Put(dev.ID, r); err != nil {
 		return dev, h.fail(record.Start, dev.ID, Failed, err)
@@ -189,7 +195,9 @@ func (h *Host) carry(ctx context.Context, id string, r record.Device) error {
 func (h *Host) finished(id string, r record.Device) error {
 	r.Ours, r.Change = true, nil
 	r.Instance = record.Instance(h.Machine, r.Kind, id)
-	r.Contract = h.contract(id, &r)
+	if r.Contract == nil {
+		r.Contract = h.contract(id, &r)
+	}
 	return h.Records.Put(id, r)
 }
 

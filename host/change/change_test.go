@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -107,6 +108,30 @@ func TestStartStop(t *testing.T) {
 		}
 		if err := h.Stop(t.Context(), req.ID, StopOptions{}); err != nil {
 			t.Fatal(err)
+		}
+		sameState(t, before, m.state())
+	})
+}
+
+// TestContract: what was promised to a guest elsewhere goes with its device.
+func TestContract(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, _ func() bool, _ string) {
+		req.Contract = &inventory.Contract{Type: inventory.TypeName{Namespace: "old", Name: "1"}, Host: "there", Recorded: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+		if _, err := h.Start(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		r, err := h.Records.Device(req.ID)
+		if err != nil || r.Contract == nil || r.Contract.Host != "there" || r.Contract.Type.Full() != "old-1" {
+			t.Errorf("the record is %+v, %v", r, err)
+		}
+		if err := h.Stop(t.Context(), req.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		before := m.state()
+		both := inventory.Attributes{Values: map[string]inventory.Value{"a": inventory.Of("1")}, Unread: []string{"a"}}
+		req.Contract = &inventory.Contract{TypeAttributes: both}
+		if _, err := h.Start(t.Context(), req); err == nil {
+			t.Error("a contract that no inventory could hold was taken")
 		}
 		sameState(t, before, m.state())
 	})

@@ -47,7 +47,11 @@ func TestRead(t *testing.T) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
-	for _, bad := range []string{"canaries: [{type: a}]", "canaries: [{parent: '['}]", "canary: []", "canaries: [{parent: a, types: b}]", "- a"} {
+	write("manage: [{parent: '0000:41:*', type: 'acme_gpu-*'}]\n")
+	if p, err = Read(d); err != nil || !p.Managed("0000:41:00.0", typ) || p.Managed("0000:42:00.0", typ) || p.Canary("0000:41:00.0", typ) {
+		t.Errorf("managed: %+v, %v", p, err)
+	}
+	for _, bad := range []string{"canaries: [{type: a}]", "canaries: [{parent: '['}]", "canary: []", "canaries: [{parent: a, types: b}]", "- a", "manage: [{type: a}]", "manage: [{parent: '['}]"} {
 		write(bad)
 		if p, err := Read(d); err == nil {
 			t.Errorf("read %q as %+v", bad, p)
