@@ -140,6 +140,7 @@ func TestObserve(t *testing.T) {
 		"kindred/host/tree":   "it is the door",
 		"kindred/host/mdev":   "create and remove",
 		"kindred/host/change": "what a change of several steps writes in between",
+		"kindred/sim/hosts":   "the door of machines that do not exist",
 	}
 	door := []string{"WriteAttr", "WriteApart", "OpenMachine"}
 	calls := []string{"WriteFile", "Create", "OpenFile", "Mkdir", "MkdirAll", "Remove", "RemoveAll", "Rename", "Symlink", "Chmod", "O_WRONLY", "O_RDWR", "O_CREAT"}

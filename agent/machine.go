@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+
+	"kindred/api"
+	"kindred/host/change"
+	"kindred/host/policy"
+	"kindred/inventory"
+)
+
+// Machine is a host as an agent that observes it has it.
+type Machine interface {
+	Inventory(ctx context.Context) (*inventory.Inventory, error)
+	// Changed says that the inventory may have changed; a word is lost where
+	// there is one not yet taken. nil: the machine is asked from time to time.
+	Changed() <-chan struct{}
+}
+
+// Managed is a host whose devices may be changed.
+type Managed interface {
+	Machine
+	// Policy is what the host's operator allows now.
+	Policy() (*policy.Policy, error)
+	// Start and Stop are those of change.Host, and Repair puts right what an
+	// agent that was killed left.
+	Start(ctx context.Context, req change.Request) (change.Device, error)
+	Stop(ctx context.Context, id string) error
+	Repair(ctx context.Context) error
+}
+
+// Fleet is the server, as an agent has it. Refusals are *api.Problem.
+type Fleet interface {
+	Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error)
+	Alive(ctx context.Context, host string, a *api.Alive) (*api.ReportAnswer, error)
+	PutStatic(ctx context.Context, hash string, static *inventory.Inventory) error
+	// Assignments calls take with the whole list, at once and whenever it
+	// changes, until it fails or take does.
+	Assignments(ctx context.Context, host string, take func(*api.Assignments) error) error
+	Status(ctx context.Context, host string, r *api.StatusReport) error
+}

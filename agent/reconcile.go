@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"kindred/api"
+	"kindred/host/change"
+	"kindred/host/mdev"
+	"kindred/host/policy"
+	"kindred/inventory"
+)
+
+// reconcile makes the host be as assigned, whenever the list changes, and again
+// while something is not.
+func (a *Agent) reconcile(ctx context.Context, m Managed) {
+	retry := backoff{first: a.Retry, most: a.RetryMost}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wanted:
+			retry.reset()
+		case <-again.C:
+		}
+		settled, err := a.carryOut(ctx, m)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			a.Log.Warn("carry out assignments", "err", err)
+		}
+		if err != nil || !settled {
+			again.Reset(retry.wait())
+		}
+	}
+}
+
+// carryOut carries out the newest list and says what came of it. It reports
+// whether all is as assigned.
+func (a *Agent) carryOut(ctx context.Context, m Managed) (settled bool, err error) {
+	a.mu.Lock()
+	list := a.list
+	a.mu.Unlock()
+	if list == nil || len(list.Assignments) == 0 {
+		return true, nil
+	}
+	inv, err := m.Inventory(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read this host: %w", err)
+	}
+	allowed, err := m.Policy()
+	if err != nil {
+		return false, err
+	}
+	one := &turn{Agent: a, machine: m, inv: inv, policy: allowed}
+	report := new(api.StatusReport)
+	settled = true
+	for i := range list.Assignments {
+		s, err := one.carryOut(ctx, &list.Assignments[i])
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil { // nothing can be said of it
+			a.Log.Warn("assignment", "migration", list.Assignments[i].Migration, "err", err)
+			settled = settled && errors.Is(err, ErrOld)
+			continue
+		}
+		settled = settled && s.State != api.Failed && s.State != api.Busy && s.State != api.Stuck
+		report.Statuses = append(report.Statuses, *s)
+	}
+	if one.changed {
+		kick(a.changed)
+	}
+	return settled, a.say(ctx, report)
+}
+
+// say tells the server what is new of the assignments.
+func (a *Agent) say(ctx context.Context, report *api.StatusReport) error {
+	if len(report.Statuses) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("say what came of assignments: %w", err)
+	}
+	a.mu.Lock()
+	known := a.said == string(data)
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := a.Fleet.Status(ctx, a.Name, report); err != nil {
+		return fmt.Errorf("say what came of assignments: %w", err)
+	}
+	a.mu.Lock()
+	a.said = string(data)
+	a.mu.Unlock()
+	return nil
+}
+
+// turn is one pass over the assignments.
+type turn struct {
+	*Agent
+	machine Managed
+	inv     *inventory.Inventory
+	policy  *policy.Policy
+	changed bool
+}
+
+// status begins what is said of an assignment.
+func status(as *api.Assignment, id string, state api.DeviceState, detail string) *api.Status {
+	return &api.Status{Migration: as.Migration, Revision: as.Revision, Source: as.Spec.Source, Device: id, State: state, Detail: detail}
+}
+
+// carryOut carries out one assignment. The error is that nothing can be said
+// of it for now.
+func (t *turn) carryOut(ctx context.Context, as *api.Assignment) (*api.Status, error) {
+	id := as.Device
+	if id == "" {
+		id = t.Journal.picked(as.Claim, as.Spec.Source)
+	}
+	if err := t.Journal.admits(id, as); err != nil {
+		return nil, err
+	}
+	switch as.Do {
+	case api.Make:
+		return t.make(ctx, as, id)
+	case api.Keep:
+		return t.keep(as, id)
+	case api.Release:
+		return t.release(ctx, as, id)
+	}
+	return nil, fmt.Errorf("%q is not an action that this agent knows: it is older than the server", as.Do)
+}
+
+// mine reports whether the device was made for the assignment's claim, or was
+// about to be.
+func (t *turn) mine(id string, as *api.Assignment) bool {
+	e, ok := t.Journal.device(id)
+	return ok && e.Claim == as.Claim
+}
+
+func (t *turn) notAllowed(parent string, typ inventory.TypeName) string {
+	return fmt.Sprintf("the host's operator does not let devices of %s be managed on %s: /%s allows it, with manage: [{parent: %q, type: %q}]",
+		typ.Full(), parent, policy.File, parent, typ.Full())
+}
+
+// make has the device made.
+func (t *turn) make(ctx context.Context, as *api.Assignment, id string) (*api.Status, error) {
+	spec := &as.Spec
+	if dev := t.inv.Device(id); id != "" && dev != nil {
+		switch {
+		case !dev.Ours || !t.mine(id, as):
+			return status(as, id, api.Failed, "there is a device of this name, which was not made for this claim"), nil
+		case dev.Parent != spec.Parent || dev.Type != spec.Type:
+			return status(as, id, api.Failed, fmt.Sprintf("it is %s on %s", dev.Type.Full(), dev.Parent)), nil
+		}
+		if err := t.Journal.begin(id, as); err != nil {
+			return nil, err
+		}
+		return status(as, id, api.Made, ""), nil
+	}
+	if !t.policy.Managed(spec.Parent, spec.Type) {
+		return status(as, id, api.Failed, t.notAllowed(spec.Parent, spec.Type)), nil
+	}
+	if id == "" {
+		if spec.Kind != inventory.Mdev {
+			return status(as, id, api.Failed, "which function to use is not said"), nil
+		}
+		id = mdev.NewUUID()
+	}
+	if err := t.Journal.begin(id, as); err != nil {
+		return nil, err
+	}
+	req := change.Request{Kind: spec.Kind, ID: id, Parent: spec.Parent, Type: spec.Type.Full(), Contract: spec.Contract}
+	for _, c := range spec.Copy {
+		req.Attributes = append(req.Attributes, change.Attribute{Name: c.Name, Value: c.Value})
+	}
+	dev, err := t.machine.Start(ctx, req)
+	if e, ok := errors.AsType[*change.Error](err); ok && e.Reason == change.Locked {
+		return nil, err
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		// What has this name now, if anything, is somebody else's.
+		if err := t.Journal.drop(id); err != nil {
+			return nil, err
+		}
+		return status(as, id, api.Failed, err.Error()), nil
+	}
+	t.changed = true
+	t.Log.Info("made a device", "device", dev.ID, "parent", dev.Parent, "type", dev.Type, "claim", as.Claim)
+	return status(as, dev.ID, api.Made, ""), nil
+}
+
+// keep leaves the device to the host.
+func (t *turn) keep(as *api.Assignment, id string) (*api.Status, error) {
+	if t.inv.Device(id) == nil {
+		return status(as, id, api.Gone, "it is not there any more, and a new one would not have its state"), nil
+	}
+	if err := t.Journal.begin(id, as); err != nil {
+		return nil, err
+	}
+	return status(as, id, api.Kept, ""), nil
+}
+
+// release has the device removed: one that was made for the claim, or the
+// claim's source.
+func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api.Status, error) {
+	dev := t.inv.Device(id)
+	if id == "" || dev == nil {
+		if t.inv.DevicesUnread {
+			return nil, errors.New("not all devices could be read: whether it is gone is not known")
+		}
+		if id != "" {
+			if err := t.Journal.begin(id, as); err != nil {
+				return nil, err
+			}
+		}
+		return status(as, id, api.Gone, ""), nil
+	}
+	switch source := id == as.Spec.Source; {
+	case !source && !(dev.Ours && t.mine(id, as)):
+		return status(as, id, api.Stuck, "there is a device of this name, which was not made for this claim: it is left alone"), nil
+	case !t.policy.Managed(dev.Parent, dev.Type):
+		return status(as, id, api.Stuck, t.notAllowed(dev.Parent, dev.Type)), nil
+	}
+	if err := t.Journal.begin(id, as); err != nil {
+		return nil, err
+	}
+	if dev.InUse == inventory.Yes {
+		return status(as, id, api.Busy, "a process has it open"), nil
+	}
+	return t.stopped(as, id, t.machine.Stop(ctx, id))
+}
+
+// stopped says what came of a removal.
+func (t *turn) stopped(as *api.Assignment, id string, err error) (*api.Status, error) {
+	e, _ := errors.AsType[*change.Error](err)
+	m, _ := errors.AsType[*mdev.Error](err)
+	switch {
+	case err == nil, m != nil && m.Reason == mdev.NoDevice:
+		t.changed = true
+		t.Log.Info("removed a device", "device", id, "claim", as.Claim)
+		return status(as, id, api.Gone, ""), nil
+	case e != nil && e.Reason == change.Locked:
+		return nil, err
+	case e != nil && (e.Reason == change.InUse || e.Reason == change.HeldUp), m != nil && (m.Reason == mdev.InUse || m.Reason == mdev.BeingRemoved):
+		return status(as, id, api.Busy, err.Error()), nil
+	}
+	return status(as, id, api.Stuck, err.Error()), nil
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"kindred/agent"
+	"kindred/host"
+	"kindred/host/change"
+	"kindred/host/policy"
+	"kindred/host/record"
+	"kindred/host/tree"
+	"kindred/host/vfio"
+	"kindred/inventory"
+	"kindred/sim"
+)
+
+// Host is a simulated host with files of its own.
+type Host struct {
+	Name string
+	// Step is called before each write to the machine, if it is set: a test stops
+	// an agent there.
+	Step func()
+
+	machine *sim.Machine
+	dir     string
+	files   tree.Dir
+	devices *change.Host
+	changed chan struct{}
+}
+
+var _ agent.Managed = (*Host)(nil)
+
+// New makes a host of a machine. Its files are below dir, which has to be its
+// own, and may have those of an earlier life.
+func New(name string, m *sim.Machine, dir string) (*Host, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("simulate the host %s: %w", name, err)
+	}
+	files, err := tree.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("simulate the host %s: %w", name, err)
+	}
+	records, err := record.OpenStore(dir)
+	if err != nil {
+		files.Close()
+		return nil, fmt.Errorf("simulate the host %s: %w", name, err)
+	}
+	h := &Host{Name: name, machine: m, dir: dir, files: files, changed: make(chan struct{}, 1)}
+	h.devices = &change.Host{Machine: &system{m, h}, Records: records}
+	return h, nil
+}
+
+// Allow writes the host's policy file, as its operator would.
+func (h *Host) Allow(text string) error {
+	file := filepath.Join(h.dir, policy.File)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("write the policy of %s: %w", h.Name, err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write the policy of %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// AllowAll is a policy that lets everything be managed and proved.
+const AllowAll = "manage: [{parent: \"*\"}]\ncanaries: [{parent: \"*\"}]\n"
+
+// Close lets go of the host's files. The machine stays as it is.
+func (h *Host) Close() error { return errors.Join(h.files.Close(), h.devices.Records.Close()) }
+
+// Journal opens the journal of the host's agent.
+func (h *Host) Journal() (*agent.Journal, error) {
+	return agent.OpenJournal(filepath.Join(h.dir, "var/lib/kindred/agent.json"))
+}
+
+func (h *Host) Inventory(ctx context.Context) (*inventory.Inventory, error) {
+	return host.Simulated(&system{h.machine, h}).Inventory(ctx, host.Options{})
+}
+
+func (h *Host) Changed() <-chan struct{} { return h.changed }
+
+func (h *Host) Policy() (*policy.Policy, error) { return policy.Read(h.files) }
+
+func (h *Host) Start(ctx context.Context, req change.Request) (change.Device, error) {
+	defer h.kick()
+	return h.devices.Start(ctx, req)
+}
+
+func (h *Host) Stop(ctx context.Context, id string) error {
+	defer h.kick()
+	return h.devices.Stop(ctx, id, change.StopOptions{})
+}
+
+func (h *Host) Repair(ctx context.Context) error {
+	defer h.kick()
+	list, err := h.devices.Repair(ctx, false)
+	for _, r := range list {
+		err = errors.Join(err, r.Err)
+	}
+	return err
+}
+
+// Open opens a device, as a VM manager does.
+func (h *Host) Open(id string) (vfio.Device, error) {
+	d, err := h.machine.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	h.kick()
+	return &opened{d, h}, nil
+}
+
+// kick says that something changed, as a uevent does.
+func (h *Host) kick() {
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+// opened tells the agent when it is closed.
+type opened struct {
+	vfio.Device
+	host *Host
+}
+
+func (o *opened) Close() error {
+	defer o.host.kick()
+	return o.Device.Close()
+}
+
+// system is the machine with the host's files in it.
+type system struct {
+	*sim.Machine
+	host *Host
+}
+
+func (s *system) ReadFile(name string) ([]byte, error) {
+	if strings.HasPrefix(name, record.Dir+"/") || name == policy.File {
+		return s.host.files.ReadFile(name)
+	}
+	return s.Machine.ReadFile(name)
+}
+
+func (s *system) WriteAttr(name, text string) error {
+	s.step()
+	return s.Machine.WriteAttr(name, text)
+}
+
+func (s *system) WriteApart(ctx context.Context, name, text string) error {
+	s.step()
+	return s.Machine.WriteApart(ctx, name, text)
+}
+
+func (s *system) step() {
+	if s.host.Step != nil {
+		s.host.Step()
+	}
+}
