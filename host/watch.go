@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -180,6 +181,7 @@ func (w *watch) begin() error {
 // a type is left for the next time, which incomplete asks for.
 func (w *watch) look(wait bool) (incomplete bool, err error) {
 	parents, devices := w.read()
+	var held []string
 	if wait {
 		for id, d := range devices {
 			if d.Type.Name != "" {
@@ -190,7 +192,7 @@ func (w *watch) look(wait bool) (incomplete bool, err error) {
 				incomplete = incomplete || before.Type.Name != ""
 				devices[id] = before
 			} else {
-				incomplete = true
+				held = append(held, id)
 				delete(devices, id)
 			}
 		}
@@ -234,16 +236,19 @@ func (w *watch) look(wait bool) (incomplete bool, err error) {
 	for _, id := range sortedKeys(w.seen) {
 		_, was := w.devices[id]
 		_, is := devices[id]
-		if !was && !is && slices.Contains(w.seen[id], "remove") {
+		if add := slices.Index(w.seen[id], "add"); !was && !is && add >= 0 && slices.Contains(w.seen[id][add:], "remove") {
 			d := inventory.Device{ID: id, Kind: inventory.Mdev, Parent: w.paths[id], InUse: inventory.Unknown}
 			tell(Added, nil, &d)
 			tell(Removed, nil, &d)
 		}
 	}
 	clear(w.seen)
-	clear(w.paths)
+	for _, id := range held {
+		w.seen[id] = []string{"add"} // it is not told yet
+	}
+	maps.DeleteFunc(w.paths, func(id, _ string) bool { return !slices.Contains(held, id) })
 	w.parents, w.devices = parents, devices
-	return incomplete, err
+	return incomplete || len(held) > 0, err
 }
 
 // sameParent compares what a parent is; its room changes with every device.

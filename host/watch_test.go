@@ -153,8 +153,18 @@ func TestWatch(t *testing.T) {
 	expect("removed device b a on card", "added device b a on card", "added device d  on card", "removed device d  on card")
 
 	k.gone("c")
-	k.tell("remove", "c")
+	k.events <- uevent.Event{Action: "remove", Subsystem: "vfio-dev"}
 	expect("removed device c  on card")
+	k.tell("remove", "c") // later than it was seen to be gone
+	silent()
+
+	// Gone before it had a type.
+	k.device("e")
+	k.tell("add", "e")
+	time.Sleep(5 * settle)
+	k.gone("e")
+	k.tell("remove", "e")
+	expect("added device e  on card", "removed device e  on card")
 
 	// Lost events are made up for.
 	k.parent("other")

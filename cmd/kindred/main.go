@@ -126,7 +126,7 @@ SR-IOV functions, vGPUs): which hosts can this device live-migrate to, why not
 the others, and is the target ready?
 
 It reads hosts and changes nothing, but for what is asked for by the name of
-its command: device start, stop, repair.`,
+its command: device define, undefine, modify, start, stop, repair.`,
 		Example: `  kindred inspect -o json > host-a.json    # on each host
   kindred device list --inventory host-a.json
   kindred targets 83b8f4f2 --inventory host-a.json,host-b.json`,

@@ -16,7 +16,8 @@ import (
 const kernelGroup = 1
 
 // receiveBuffer is for bursts: a card with many functions tells of all at once.
-const receiveBuffer = 8 << 20
+// The kernel doubles it, which is room for about three thousand messages.
+const receiveBuffer = 1 << 20
 
 // Conn receives messages.
 type Conn struct{ conn *socket.Conn }
@@ -50,6 +51,9 @@ func (c *Conn) Next(ctx context.Context) (Event, error) {
 		n, oobn, flags, from, err := c.conn.Recvmsg(ctx, buf, oob, 0)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
+			if err := c.drain(ctx); err != nil {
+				return Event{}, fmt.Errorf("receive kernel events: %w", err)
+			}
 			return Event{}, ErrOverrun
 		case err != nil:
 			if ctx.Err() != nil {
@@ -63,6 +67,36 @@ func (c *Conn) Next(ctx context.Context) (Event, error) {
 			return e, nil
 		}
 	}
+}
+
+// drain drops what is waiting. From an overrun on the kernel drops messages,
+// without another word, until the socket is empty (NETLINK_S_CONGESTED of
+// net/netlink/af_netlink.c): only what is read after that can be relied on.
+func (c *Conn) drain(ctx context.Context) error {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1) // the rest of a message is dropped
+	for err == nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		failed := raw.Read(func(fd uintptr) bool {
+			_, _, err = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT)
+			return true
+		})
+		if failed != nil {
+			return failed
+		}
+		if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) {
+			err = nil
+		}
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	return err
 }
 
 // fromKernel checks the sender: port 0 is the kernel's, and so are credentials

@@ -8,7 +8,7 @@
 // containers, can send to the same group: a message whose sender is not the
 // kernel, by its address and by its credentials, is dropped. When the kernel
 // had more to tell than the socket holds, messages are lost and [ErrOverrun]
-// says so: what there is has to be read anew.
+// says so, when the socket is empty again: what there is has to be read anew.
 package uevent
 
 import (
