@@ -31,7 +31,7 @@ lab-libvirt: ## put libvirt into the lab's cache, for its test with our mdevctl
 	@$(GO) run ./lab/cmd/kindred-lab prepare libvirt
 
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
-	@$(GO) run ./bench/cmd/kindred-bench
+	@$(GO) run ./bench/cmd/kindred-bench -newer "$$($(GO) run ./lab/cmd/kindred-lab prepare mdevctl)"
 
 fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)

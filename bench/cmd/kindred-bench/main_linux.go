@@ -30,14 +30,15 @@ func main() {
 	pairs := flag.Int("pairs", 31, "how many `PAIRS` of runs to time for each row")
 	kindred := flag.String("kindred", "", "the kindred `PROGRAM` to measure; built from this module when empty")
 	mdevctl := flag.String("mdevctl", "mdevctl", "the mdevctl `PROGRAM` to compare with")
+	newer := flag.String("newer", "", "the `COMMAND` of an mdevctl since 1.3.0, with blanks between its words, to compare with when a callout is installed")
 	flag.Parse()
-	if err := start(*pairs, *kindred, *mdevctl); err != nil {
+	if err := start(*pairs, *kindred, *mdevctl, strings.Fields(*newer)); err != nil {
 		fmt.Fprintln(os.Stderr, "kindred-bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
 
-func start(pairs int, kindred, mdevctl string) error {
+func start(pairs int, kindred, mdevctl string, newer []string) error {
 	if pairs < 1 {
 		return errors.New("-pairs must be at least 1")
 	}
@@ -67,7 +68,11 @@ func start(pairs int, kindred, mdevctl string) error {
 	} else if kindred, err = filepath.Abs(kindred); err != nil {
 		return fmt.Errorf("find the program: %w", err)
 	}
-	return measure(ctx, dir, programs{kindred, peer}, pairs)
+	asMdevctl := filepath.Join(dir, "mdevctl")
+	if err := os.Symlink(kindred, asMdevctl); err != nil {
+		return fmt.Errorf("call kindred by mdevctl's name: %w", err)
+	}
+	return measure(ctx, dir, programs{kindred, peer, asMdevctl, newer}, pairs)
 }
 
 // build makes the program as it is released.

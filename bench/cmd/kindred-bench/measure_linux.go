@@ -16,7 +16,11 @@ import (
 	"kindred/bench/synth"
 )
 
-type programs struct{ kindred, mdevctl string }
+type programs struct {
+	kindred, mdevctl string
+	asMdevctl        string   // kindred by mdevctl's name
+	newer            []string // the command of a newer mdevctl, or nil
+}
 
 // question is one that both programs answer.
 type question struct {
@@ -41,23 +45,37 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 	fmt.Print(about)
 	start := time.Now()
 	machineBefore, ownBefore := busy()
-	var whole, within []string
+	var whole, within, spoken, called []string
 	for i, spec := range synth.Standard {
 		root := filepath.Join(dir, fmt.Sprint("tree", i))
 		if err := spec.Write(root); err != nil {
 			return err
 		}
-		a, b, err := onTree(ctx, root, spec, p, pairs)
+		a, b, c, err := onTree(ctx, root, spec, p, pairs)
 		if err != nil {
 			return fmt.Errorf("on %v: %w", spec, err)
 		}
-		whole, within = append(whole, a...), append(within, b...)
+		whole, within, spoken = append(whole, a...), append(within, b...), append(spoken, c...)
+		if p.newer != nil {
+			rows, err := compareCallout(ctx, root, spec, p, pairs)
+			if err != nil {
+				return fmt.Errorf("on %v: %w", spec, err)
+			}
+			called = append(called, rows...)
+		}
 		if err := os.RemoveAll(root); err != nil {
 			return fmt.Errorf("remove a tree: %w", err)
 		}
 	}
 	fmt.Printf("\n## Whole processes\n\nTimes in ms over %d pairs of runs, taken in turn; output to /dev/null. The ratio is that of each pair.\n\n", pairs)
 	printTable([]string{"tree", "program", "rows", "median", "min", "max", "ratio, median", "ratio, min-max", "wanted"}, whole)
+	fmt.Printf("\n## mdevctl's command line\n\nThe same bytes from both, over %d pairs of runs.\n\n", pairs)
+	header := []string{"tree", "command", "bytes", "median", "min", "max", "ratio, median", "ratio, min-max", "wanted"}
+	printTable(header, spoken)
+	if called != nil {
+		fmt.Printf("\n## mdevctl's command line, with one callout\n\nOver %d pairs of runs, against %s.\n\n", min(pairs, calloutPairs), p.newer[len(p.newer)-1])
+		printTable(header, called)
+	}
 	fmt.Printf("\n## Reading, in one process\n\nTimes in ms over %d pairs of runs, taken in turn. The bare loop opens, reads and closes the same files, reads the same links and lists the same directories, and does nothing else.\n\n", pairs)
 	printTable([]string{"tree", "what", "cores", "Kindred, median", "bare loop, median", "ratio, median", "ratio, min-max", "wanted", "mdevctl's whole process takes"}, within)
 	machineAfter, ownAfter := busy()
@@ -67,10 +85,10 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 	return nil
 }
 
-func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs int) (whole, within []string, err error) {
+func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs int) (whole, within, spoken []string, err error) {
 	uncover, err := private.Cover(root)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer func() {
 		if uncoverErr := uncover(); err == nil {
@@ -81,7 +99,7 @@ func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs
 	for _, q := range questions {
 		rows, theirs, err := compare(ctx, spec, p, q, pairs)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		whole, peer = append(whole, rows...), append(peer, theirs)
 	}
@@ -89,12 +107,13 @@ func onTree(ctx context.Context, root string, spec synth.Spec, p programs, pairs
 		for _, cores := range []int{1, runtime.NumCPU()} {
 			row, err := compareReading(ctx, spec, what, cores, pairs, peer[i])
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			within = append(within, row)
 		}
 	}
-	return whole, within, nil
+	spoken, err = compareDialect(ctx, spec, p, pairs)
+	return whole, within, spoken, err
 }
 
 // compare checks that both programs give the same answer, then times them.
@@ -162,6 +181,10 @@ func output(ctx context.Context, program string, args []string) ([]byte, error) 
 // else the machine does meets both. The first two pairs warm caches up.
 func inTurn(ctx context.Context, pairs int, a, b func() error) (as, bs []float64, err error) {
 	const warmUp = 2
+	return inTurnFrom(ctx, warmUp, pairs, a, b)
+}
+
+func inTurnFrom(ctx context.Context, warmUp, pairs int, a, b func() error) (as, bs []float64, err error) {
 	for i := range pairs + warmUp {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, fmt.Errorf("interrupted: %w", err)

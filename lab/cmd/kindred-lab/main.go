@@ -27,6 +27,7 @@ Usage:
   kindred-lab exec HOST -- COMMAND...                run one command on a host that is up
   kindred-lab prepare                                only fill the cache
   kindred-lab prepare libvirt                        add libvirt, for the test with it
+  kindred-lab prepare mdevctl                        add mdevctl 1.4.0, and print how to run it here
   kindred-lab prepare iommufd                        add a kernel with IOMMUFD, for the test with it: minutes
 
 Hosts:
@@ -97,10 +98,16 @@ func prepare(ctx context.Context, args []string) error {
 	case len(args) == 1 && args[0] == "libvirt":
 		_, err := lab.PrepareLibvirt(ctx, "", logf)
 		return err
+	case len(args) == 1 && args[0] == "mdevctl":
+		command, err := lab.PrepareMdevctl(ctx, "", logf)
+		if err == nil {
+			fmt.Println(command)
+		}
+		return err
 	case len(args) == 1 && args[0] == "iommufd":
 		return lab.BuildIOMMUFD(ctx, "", logf)
 	}
-	return errors.New("usage: kindred-lab prepare [libvirt|iommufd]")
+	return errors.New("usage: kindred-lab prepare [libvirt|mdevctl|iommufd]")
 }
 
 func printUsage() {
