@@ -32,7 +32,10 @@ var errStays = errors.New("the write was taken, and the device is still there")
 
 const (
 	defaultWait = 2 * time.Second
-	heldWait    = 300 * time.Millisecond
+	// heldWait is how long a device may have left the bus and be there still
+	// before it is taken for held: without holders the kernel needs no time.
+	heldWait = 200 * time.Millisecond
+	often    = 5 * time.Millisecond
 )
 
 // Remove removes the device. When it returns nil, the device is gone and its
@@ -67,10 +70,12 @@ func Remove(ctx context.Context, m tree.Machine, uuid string, opts RemoveOptions
 			e.Holders = holders
 			return e
 		}
-		opts.Wait = min(opts.Wait, heldWait) // it will be held up: only let it begin
 	}
 	ctx, cancel := context.WithTimeout(ctx, opts.Wait)
 	defer cancel()
+	if opts.Force {
+		ctx = r.untilHeld(ctx)
+	}
 	err := m.WriteApart(ctx, path.Join(r.dir, "remove"), "1")
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, tree.ErrHeldUp):
@@ -111,9 +116,36 @@ func (r *removal) holders() []proc.Process {
 	return proc.ReadHolders(r.m).Processes(r.m, &inventory.Device{Group: r.group, Node: r.vnode})
 }
 
+// untilHeld ends with ctx, and earlier when the removal was begun and is held
+// up: nobody who forces one needs to wait for more.
+func (r *removal) untilHeld(ctx context.Context) context.Context {
+	ctx, held := context.WithCancelCause(ctx)
+	go func() {
+		var since time.Time
+		for {
+			switch _, left := leaving(r.m, r.uuid); {
+			case !left:
+				since = time.Time{}
+			case since.IsZero():
+				since = time.Now()
+			case time.Since(since) > heldWait:
+				held(errHeld)
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(often):
+			}
+		}
+	}()
+	return ctx
+}
+
+var errHeld = errors.New("it left the bus and is held")
+
 // settle waits until neither the bus nor the parent has the device.
 func (r *removal) settle(ctx context.Context, err error) error {
-	const often = 5 * time.Millisecond
 	for {
 		_, onBus := r.m.Readlink(r.dir)
 		going, left := leaving(r.m, r.uuid)
