@@ -27,11 +27,13 @@ else
 	export CGO_ENABLED=0
 fi
 
-# The dialect is compared with the real mdevctl, where Debian has that version.
-if $debian_root && ! command -v mdevctl >/dev/null; then
-	say "installing mdevctl to compare with"
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mdevctl >/dev/null || true
+# The dialect is compared with the real mdevctl, where Debian has that version,
+# and broken off at every system call that changes a file.
+if $debian_root && ! { command -v mdevctl && command -v strace; } >/dev/null; then
+	say "installing mdevctl to compare with, and strace"
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mdevctl strace >/dev/null || true
 fi
+command -v strace >/dev/null || skip "breaking commands off at every system call: there is no strace (apt-get install strace)"
 if [ "$(mdevctl --version 2>/dev/null)" != "mdevctl 1.2.0" ]; then
 	skip "comparing with mdevctl itself: 1.2.0 is not installed (Debian 12's package mdevctl); what it said is compared with"
 fi
