@@ -168,6 +168,8 @@ func TestRule(t *testing.T) {
 	}
 	g := bootAll(ctx, t, a, Host{Name: "host-r", Modules: []string{"mtty"}})[0]
 	installKindred(ctx, t, g)
+	// udev meets the first parents before the root file system is writable.
+	sh(ctx, t, g.Client, "mount -t tmpfs -o ro none /var/lib")
 	sh(ctx, t, g.Client, "kindred mdevctl define -u "+movingDevice+" -p mtty -t mtty-1 --auto; kindred mdevctl define -p mtty -t mtty-2 -u "+mdpyDevice)
 	r, err := g.Run(ctx, Cmd{Argv: []string{"sh", "-c", strings.ReplaceAll(command, "%k", "mtty")}})
 	if err != nil || r.ExitCode != 0 {
@@ -175,5 +177,9 @@ func TestRule(t *testing.T) {
 	}
 	if text := sh(ctx, t, g.Client, "kindred mdevctl list"); text != movingDevice+" mtty mtty-1 auto (defined)" {
 		t.Errorf("started are %q", text)
+	}
+	sh(ctx, t, g.Client, "umount /var/lib; kindred mdevctl stop -u "+movingDevice)
+	if text := sh(ctx, t, g.Client, "kindred mdevctl list; find /var/lib/kindred -name '*.json'"); text != "" {
+		t.Errorf("left are %q", text)
 	}
 }

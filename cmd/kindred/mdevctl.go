@@ -20,6 +20,7 @@ import (
 	"kindred/host/change"
 	"kindred/host/mdev"
 	"kindred/host/proc"
+	"kindred/host/record"
 	"kindred/inventory"
 )
 
@@ -66,6 +67,7 @@ Exit codes are mdevctl's: 0 done, 1 failed, 2 wrong flags.`,
 func runMdevctl(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program
 	root := os.Getenv("MDEVCTL_ENV_ROOT")
 	if root == "" {
 		root = "/"
@@ -96,8 +98,30 @@ func (c changer) Start(ctx context.Context, d *definition.Definition) error {
 		req.Attributes = append(req.Attributes, change.Attribute{Name: a.Name, Value: a.Value})
 	}
 	_, err = h.Start(ctx, req)
+	if !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	// udev meets the first parents before the root file system is writable. What
+	// is on record of their devices then lasts as long as they do: until the
+	// next boot.
+	dir := filepath.Join(c.root, earlyRecords)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	early, err := record.OpenStore(dir)
+	if err != nil {
+		return err
+	}
+	if err := h.Records.Close(); err != nil {
+		return errors.Join(err, early.Close())
+	}
+	h.Records = early // closed with h
+	_, err = h.Start(ctx, req)
 	return err
 }
+
+// earlyRecords is where records are while /var/lib cannot be written.
+const earlyRecords = "run/kindred/early"
 
 func (c changer) Stop(ctx context.Context, uuid string) error {
 	h, err := change.Open(c.root)
