@@ -39,9 +39,6 @@ func (p *packing) alone(k *jobKind) bool {
 		if h == nil {
 			return false
 		}
-		if p.barred[h] {
-			continue
-		}
 		if _, ok := newSpace(h).fit(p.wishes(k, h)); ok {
 			return true
 		}
@@ -84,9 +81,6 @@ func (p *packing) room(g *graph, c *cell, sink int) []int {
 	rooms, total := make([]int, len(c.layout.slots)), 0
 	var counts []int
 	for h := range c.members.all {
-		if p.barred[h] {
-			continue
-		}
 		for i := range c.layout.parents {
 			parent := &c.layout.parents[i]
 			counts = counts[:0]

@@ -139,9 +139,6 @@ func (p *packing) stay(j *job) Stay {
 		if h == nil {
 			break
 		}
-		if p.barred[h] {
-			continue
-		}
 		taking++
 		if _, ok := newSpace(h).fit(p.wishes(j.kind, h)); !ok {
 			continue

@@ -101,9 +101,7 @@ func (p *packing) some(j *job) []*host {
 		if h == nil {
 			break
 		}
-		if !p.barred[h] {
-			list = append(list, h)
-		}
+		list = append(list, h)
 	}
 	return list
 }

@@ -18,7 +18,7 @@ type jobKind struct {
 	wishes  map[*layout][]wish // nil where a device has no offer
 	hosts   int                // that the scarcest device could go to
 	scarce  int                // which device that is
-	more    *merger            // hosts not looked at yet
+	more    *queue             // hosts not looked at yet
 	live    []*host            // hosts that may have room for one more
 }
 
@@ -118,7 +118,35 @@ func wishSlots(l *layout, w *wish) []int {
 
 // candidates are the hosts that have room for the scarcest device of a kind,
 // the policy's best first.
-func (p *packing) candidates(k *jobKind) *merger {
+func (p *packing) candidates(k *jobKind) *queue {
+	q := &queue{packing: p, kind: k, hosts: p.streams(k), preferred: len(p.first) > 0}
+	return q
+}
+
+// queue yields a kind's hosts: those that are preferred first.
+type queue struct {
+	*packing
+	kind      *jobKind
+	hosts     *merger
+	preferred bool // only those yet
+}
+
+// next is the next host, nil after the last.
+func (q *queue) next() *host {
+	for {
+		h := q.hosts.next()
+		switch {
+		case h == nil && q.preferred:
+			q.preferred, q.hosts = false, q.streams(q.kind)
+		case h == nil:
+			return nil
+		case !q.barred[h] && (len(q.first) == 0 || q.first[h.name] == q.preferred):
+			return h
+		}
+	}
+}
+
+func (p *packing) streams(k *jobKind) *merger {
 	var streams []*stream
 	for _, c := range p.fleet.cells {
 		if c == nil {
@@ -240,9 +268,6 @@ func (p *packing) again(j *job) bool {
 // fresh tries hosts that were not looked at yet.
 func (p *packing) fresh(j *job) bool {
 	for h := j.kind.more.next(); h != nil; h = j.kind.more.next() {
-		if p.barred[h] {
-			continue
-		}
 		apart := p.apart(j, h)
 		if apart || p.place(j, h) {
 			j.kind.live = append(j.kind.live, h)
