@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"kindred/compat"
@@ -37,6 +38,8 @@ type Begin struct {
 	Room  int    `json:"room"`
 	Reach int    `json:"reach"` // other hosts that could take it later
 	Ways  []Way  `json:"ways"`
+
+	key string // for the order of equals
 }
 
 // begin is one group while it is counted.
@@ -95,7 +98,7 @@ func (f *Fleet) Choices() *Choices {
 			t.Begin = append(t.Begin, g.Begin)
 		}
 		slices.SortFunc(t.Begin, func(a, b Begin) int {
-			return cmp.Or(cmp.Compare(b.Reach, a.Reach), cmp.Compare(b.Hosts, a.Hosts), cmp.Compare(b.Room, a.Room), cmp.Compare(a.Build, b.Build))
+			return cmp.Or(cmp.Compare(b.Reach, a.Reach), cmp.Compare(b.Hosts, a.Hosts), cmp.Compare(b.Room, a.Room), cmp.Compare(a.key, b.key))
 		})
 		answer.Types = append(answer.Types, *t)
 	}
@@ -123,6 +126,7 @@ func (r *reacher) begin(c *cell, o *offer, slots []int, groups map[*deviceClass]
 	if g == nil {
 		g = &begin{least: k.hosts[0]}
 		g.Build, g.Ways = o.what.Build().Short(), k.ways
+		g.key = fmt.Sprintf("%s %v %v", o.class, class.qemu, class.libvirt)
 		groups[class] = g
 	}
 	g.Hosts += hosts

@@ -46,11 +46,11 @@ type Place struct {
 
 // together is a question about several devices.
 type together struct {
-	fleet   *Fleet
-	each    []*question // for each device
-	kinds   []*question // one for each class
-	opts    Options
-	ownHost *host
+	fleet *Fleet
+	each  []*question // for each device
+	kinds []*question // one for each class
+	opts  Options
+	own   *host // the devices', as it is in this fleet
 }
 
 // ranked is a host that takes all devices.
@@ -113,9 +113,9 @@ func (f *Fleet) together(sources []*Source, opts Options) (*together, error) {
 	if len(sources) == 0 {
 		return nil, &Error{NotFound, "", "no device was named"}
 	}
-	t := &together{fleet: f, opts: opts, ownHost: sources[0].host}
+	t := &together{fleet: f, opts: opts, own: f.host(sources[0].Host())}
 	for i, s := range sources {
-		if s.host != t.ownHost {
+		if s.host != sources[0].host {
 			return nil, &Error{Apart, s.Host() + "/" + s.ID(), "is on another host than " + sources[0].ID() + ": devices that move together are on one host"}
 		}
 		if slices.ContainsFunc(sources[:i], func(o *Source) bool { return o.at == s.at }) {
@@ -144,7 +144,7 @@ func (t *together) sort() (ready []ranked, others map[Group][]*host) {
 			var good []ranked
 			for c := range cells {
 				for h := range c.members.all {
-					if h == t.ownHost {
+					if h == t.own {
 						continue
 					}
 					g, r := t.judge(h)
@@ -182,13 +182,13 @@ func (t *together) sort() (ready []ranked, others map[Group][]*host) {
 // judge is the host's group: the worst of the devices', and full where they
 // could go alone but not together.
 func (t *together) judge(h *host) (Group, ranked) {
-	worst := 0
+	worst := atReady
 	for _, q := range t.kinds {
 		c, _ := q.choose(h)
-		worst = max(worst, slices.Index(Groups, c.group))
+		worst = max(worst, c.group)
 	}
-	if Groups[worst] != Ready {
-		return Groups[worst], ranked{}
+	if worst != atReady {
+		return worst.group(), ranked{}
 	}
 	offers, _ := t.fit(h)
 	if offers == nil {
@@ -233,7 +233,7 @@ func (t *together) target(h *host, g Group) JointTarget {
 			o := &h.layout.offers[offers[i]]
 			verdict := q.verdict(h, o)
 			answer.Places = append(answer.Places, Place{q.source.ID(), verdict.Parent, o.typ.TypeName, o.typ.Label, unpackRoom(h.rooms[offers[i]]), verdict})
-			back = max(back, t.fleet.kinds.ways(q.class.source, t.fleet.offers)[o.offer.id].back)
+			back = max(back, q.ways[o.offer.id].back)
 		}
 		answer.Return = &back
 	}
@@ -247,7 +247,7 @@ func (t *together) reason(h *host, g Group) Reason {
 		return Reason{Group: g, Text: "the inventory is older than " + t.opts.MaxAge.String()}
 	}
 	for _, q := range t.kinds {
-		if c, _ := q.choose(h); c.group == g {
+		if c, _ := q.choose(h); c.group.group() == g {
 			return q.reason(h)
 		}
 	}

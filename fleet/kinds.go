@@ -59,6 +59,7 @@ type layout struct {
 	offers        []layoutOffer        // by parent, then type
 	slots         []slot
 	qemu, libvirt inventory.Value
+	unlisted      bool // it may have types that could not be listed
 }
 
 type layoutParent struct {
@@ -84,8 +85,9 @@ type slot struct {
 
 // offer is all offers of one class.
 type offer struct {
-	id   int
-	what *compat.Offer
+	id    int
+	class compat.Class
+	what  *compat.Offer
 }
 
 // sourceKey tells devices apart as far as verdicts go, there and back.
@@ -139,7 +141,7 @@ func (k *kinds) add(digest string, static *inventory.Inventory) (*hostMake, erro
 		return m, nil
 	}
 	m := &hostMake{digest: digest, static: static, parent: make(map[string]int)}
-	l := &layout{static: static, qemu: static.Host.QEMU, libvirt: static.Host.Libvirt}
+	l := &layout{static: static, qemu: static.Host.QEMU, libvirt: static.Host.Libvirt, unlisted: unlisted(static)}
 	type listed struct{ parent, typ, at int }
 	var all []listed
 	for p := range static.Parents {
@@ -172,7 +174,7 @@ func (k *kinds) add(digest string, static *inventory.Inventory) (*hostMake, erro
 	})
 	prepared := k.engine.Offers(static)
 	m.place = make([]int, len(all))
-	text := fmt.Appendf(nil, "%t %d%q %d%q", unlisted(static), l.qemu.State(), l.qemu.Text(), l.libvirt.State(), l.libvirt.Text())
+	text := fmt.Appendf(nil, "%t %d%q %d%q", l.unlisted, l.qemu.State(), l.qemu.Text(), l.libvirt.State(), l.libvirt.Text())
 	next := 0
 	for number, p := range order {
 		parent := &static.Parents[p]
@@ -224,7 +226,7 @@ func (k *kinds) offer(o *compat.Offer) *offer {
 	class := k.engine.Class(o)
 	known := k.offers[class]
 	if known == nil {
-		known = &offer{len(k.byID), o}
+		known = &offer{len(k.byID), class, o}
 		k.offers[class] = known
 		k.byID = append(k.byID, known)
 	}
@@ -385,7 +387,7 @@ func (k *kinds) verdict(s *source, o *offer) *compat.Verdict {
 // question.
 func (s *source) notOffered(l *layout) *compat.Verdict {
 	key := -1
-	if unlisted(l.static) {
+	if l.unlisted {
 		key = -2
 	}
 	if v, ok := s.verdicts.Load(key); ok {

@@ -57,7 +57,7 @@ type DeviceReach struct {
 // out.
 type kindReach struct {
 	class  *deviceClass
-	hosts  [4]int // by group: ready, full, unknown, not allowed
+	hosts  [4]int // by group; all of them report
 	ways   []Way
 	offers []*offer // of the ways
 	number int      // devices
@@ -152,7 +152,7 @@ func (r *reacher) kind(c *deviceClass) *kindReach {
 		all := cell.members.size
 		switch ready := r.ready(c, l); {
 		case !related:
-			k.hosts[slices.Index(Groups, r.fleet.none(l))] += all
+			k.hosts[r.fleet.none(l)] += all
 		case best == compat.Incompatible || ready == inventory.No:
 			k.hosts[3] += all
 		case best == compat.Unknown || ready == inventory.Unknown:
@@ -208,7 +208,7 @@ func (k *kindReach) sort() {
 	}
 	slices.SortFunc(order, func(a, b int) int {
 		x, y := &k.ways[a], &k.ways[b]
-		return cmp.Or(cmp.Compare(y.Hosts, x.Hosts), cmp.Compare(y.Room, x.Room), x.Type.Compare(y.Type), cmp.Compare(x.Build, y.Build), cmp.Compare(k.offers[a].id, k.offers[b].id))
+		return cmp.Or(cmp.Compare(y.Hosts, x.Hosts), cmp.Compare(y.Room, x.Room), x.Type.Compare(y.Type), cmp.Compare(k.offers[a].class, k.offers[b].class))
 	})
 	ways, offers := make([]Way, len(order)), make([]*offer, len(order))
 	for i, n := range order {
@@ -230,14 +230,14 @@ func (r *reacher) ready(c *deviceClass, l *layout) inventory.Answer {
 
 // ownReady is 1 if the device's own host would be ready for it.
 func (r *reacher) ownReady(h *host, k *kindReach) int {
-	if r.group(h, k.class) == Ready {
+	if r.group(h, k.class) == atReady {
 		return 1
 	}
 	return 0
 }
 
 // group is a host's group for a class of devices.
-func (r *reacher) group(h *host, c *deviceClass) Group {
+func (r *reacher) group(h *host, c *deviceClass) groupAt {
 	ways := r.fleet.kinds.ways(c.source, r.fleet.offers)
 	best, related := compat.Incompatible, false
 	anyFree, anyFull := false, false
@@ -254,15 +254,15 @@ func (r *reacher) group(h *host, c *deviceClass) Group {
 	case !related:
 		return r.fleet.none(h.layout)
 	case best == compat.Incompatible || ready == inventory.No:
-		return NotAllowed
+		return atNotAllowed
 	case best == compat.Unknown || ready == inventory.Unknown:
-		return Unsettled
+		return atUnsettled
 	case anyFree:
-		return Ready
+		return atReady
 	case anyFull:
-		return Full
+		return atFull
 	}
-	return Unsettled
+	return atUnsettled
 }
 
 // device is what one device reaches.
@@ -271,10 +271,10 @@ func (r *reacher) device(h *host, at int) DeviceReach {
 	k := r.kind(d.class)
 	hosts := k.hosts
 	own := r.group(h, d.class)
-	hosts[slices.Index(Groups, own)]--
+	hosts[own]--
 	answer := DeviceReach{Device: d.id, Host: h.name, Type: d.content.device.Type, Ready: hosts[0], Full: hosts[1], Unknown: hosts[2]}
 	for i, w := range k.ways {
-		if own == Ready {
+		if own == atReady {
 			free, room := false, 0
 			for j := range h.layout.offers {
 				if h.layout.offers[j].offer == k.offers[i] && isFree(h.rooms[j]) {

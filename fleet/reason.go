@@ -75,7 +75,7 @@ func (q *question) reasons() []Reason {
 			continue
 		}
 		_, outcome := v.tier()
-		if g := v.group(outcome); g == Ready {
+		if g := v.group(outcome); g == atReady {
 			free, full := c.ready(v.slots)
 			for group, count := range map[Group]int{Ready: free, Full: full, Unsettled: c.members.size - free - full} {
 				if count > 0 {
@@ -86,8 +86,8 @@ func (q *question) reasons() []Reason {
 		}
 		n[q.reason(first(c))] += c.members.size
 	}
-	if own := q.source.host; f.host(own.name) == own {
-		n[q.reason(own)]--
+	if q.own != nil {
+		n[q.reason(q.own)]--
 	}
 	for name, silent := range q.silent {
 		if silent {
@@ -155,10 +155,10 @@ func (q *question) reason(h *host) Reason {
 	v := q.views[h.layout.id]
 	c := q.fleet.choose(h, q.class, v, q.opts.Policy)
 	if c.offer < 0 {
-		return why(c.group, q.class.source.notOffered(h.layout), v.conditions, nil)
+		return why(c.group.group(), q.class.source.notOffered(h.layout), v.conditions, nil)
 	}
 	room := unpackRoom(h.rooms[c.offer])
-	return why(c.group, q.fleet.kinds.verdict(q.class.source, h.layout.offers[c.offer].offer), v.conditions, &room)
+	return why(c.group.group(), q.fleet.kinds.verdict(q.class.source, h.layout.offers[c.offer].offer), v.conditions, &room)
 }
 
 // layoutReason is that of a ready layout's hosts with room in one state.

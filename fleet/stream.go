@@ -27,7 +27,7 @@ type merger struct {
 }
 
 func (f *Fleet) merger(streams []*stream) *merger {
-	m := &merger{fleet: f, heap: make([]*stream, 0, len(streams)), seen: make(map[uint64]bool)}
+	m := &merger{fleet: f, heap: make([]*stream, 0, len(streams)), seen: make(map[uint64]bool, 128)}
 	for _, s := range streams {
 		if s.step(s) {
 			m.heap = append(m.heap, s)

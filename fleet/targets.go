@@ -102,8 +102,10 @@ func (o *Options) tooOld(taken time.Time) string {
 type question struct {
 	fleet  *Fleet
 	source *Source
+	own    *host // the device's, as it is in this fleet; nil when it is not there
 	class  *deviceClass
 	views  []*view
+	ways   []way
 	opts   Options
 	silent map[string]bool // hosts that do not report
 }
@@ -112,8 +114,8 @@ func (f *Fleet) ask(s *Source, opts Options) *question {
 	if opts.Policy == "" {
 		opts.Policy = ByName
 	}
-	q := &question{fleet: f, source: s, class: s.device().class, opts: opts}
-	q.views = f.views(q.class)
+	q := &question{fleet: f, source: s, own: f.host(s.Host()), class: s.device().class, opts: opts}
+	q.views, q.ways = f.views(q.class), f.kinds.ways(q.class.source, f.offers)
 	if opts.MaxAge > 0 {
 		q.silent = make(map[string]bool)
 		for _, name := range f.since(opts.Now.Add(-opts.MaxAge)) {
@@ -127,8 +129,8 @@ func (f *Fleet) ask(s *Source, opts Options) *question {
 func (q *question) choose(h *host) (choice, *view) {
 	v := q.views[h.layout.id]
 	c := q.fleet.choose(h, q.class, v, q.opts.Policy)
-	if q.silent[h.name] {
-		c.group = NotReporting
+	if q.silent != nil && q.silent[h.name] {
+		c.group = atNotReporting
 	}
 	return c, v
 }
@@ -144,8 +146,40 @@ func (f *Fleet) Targets(s *Source, opts Options) *Targets {
 	if opts.Reasons {
 		answer.Reasons = q.reasons()
 	}
-	q.list(answer.Counts, func(h *host) { answer.Hosts = append(answer.Hosts, q.target(h)) })
+	n := f.hosts.size
+	if opts.Limit != 0 {
+		n = max(min(opts.Limit, n), 0)
+	}
+	page := newPage(n)
+	answer.Hosts = make([]Target, 0, n)
+	q.list(answer.Counts, func(h *host, c choice) { answer.Hosts = append(answer.Hosts, q.target(h, c, page)) })
 	return answer
+}
+
+// page is the memory of the hosts that are listed, got at once.
+type page struct {
+	verdicts []compat.Verdict
+	rooms    []Room
+	counts   []int
+	returns  []compat.Outcome
+}
+
+func newPage(n int) *page {
+	return &page{make([]compat.Verdict, 0, n), make([]Room, 0, n), make([]int, 0, n), make([]compat.Outcome, 0, n)}
+}
+
+// last appends to one of the page's lists, which has room, and returns where.
+func last[T any](list *[]T, item T) *T {
+	*list = append(*list, item)
+	return &(*list)[len(*list)-1]
+}
+
+// room is a room of the page.
+func (p *page) room(packed int32) *Room {
+	if packed > 0 {
+		return last(&p.rooms, Room{RoomFree, last(&p.counts, int(packed))})
+	}
+	return last(&p.rooms, unpackRoom(packed))
 }
 
 func describe(s *Source) Device {
@@ -160,10 +194,7 @@ func describe(s *Source) Device {
 // counts is how many hosts are in each group. It asks each layout once, and
 // looks at single hosts only where they do not report.
 func (q *question) counts() map[Group]int {
-	n := make(map[Group]int, len(Groups))
-	for _, g := range Groups {
-		n[g] = 0
-	}
+	var n [5]int
 	for id, c := range q.fleet.cells {
 		if c == nil || c.members.size == 0 {
 			continue
@@ -171,77 +202,73 @@ func (q *question) counts() map[Group]int {
 		v := q.views[id]
 		_, outcome := v.tier()
 		switch g := v.group(outcome); {
-		case g == Ready:
+		case g == atReady:
 			free, full := c.ready(v.slots)
-			n[Ready] += free
-			n[Full] += full
-			n[Unsettled] += c.members.size - free - full
+			n[atReady] += free
+			n[atFull] += full
+			n[atUnsettled] += c.members.size - free - full
 		case v.none():
 			n[q.fleet.none(c.layout)] += c.members.size
 		default:
 			n[g] += c.members.size
 		}
 	}
-	own := q.source.host
-	if f := q.fleet; f.host(own.name) == own {
-		c := f.choose(own, q.class, q.views[own.layout.id], ByName)
-		n[c.group]--
+	if own := q.own; own != nil {
+		n[q.fleet.choose(own, q.class, q.views[own.layout.id], ByName).group]--
 	}
 	for name, silent := range q.silent {
 		if silent {
 			h := q.fleet.host(name)
 			n[q.fleet.choose(h, q.class, q.views[h.layout.id], ByName).group]--
-			n[NotReporting]++
+			n[atNotReporting]++
 		}
 	}
-	return n
+	counts := make(map[Group]int, len(Groups))
+	for i, g := range Groups {
+		counts[g] = n[i]
+	}
+	return counts
 }
 
 // none reports whether no type of the layout comes into question.
 func (v *view) none() bool { return len(v.good)+len(v.open)+len(v.bad) == 0 }
 
 // none is the group of hosts of which no type comes into question.
-func (f *Fleet) none(l *layout) Group {
-	if unlisted(l.static) {
-		return Unsettled
+func (f *Fleet) none(l *layout) groupAt {
+	if l.unlisted {
+		return atUnsettled
 	}
-	return NotAllowed
+	return atNotAllowed
 }
 
 // list calls yield for the hosts in the order of the answer, as many as are
 // asked for.
-func (q *question) list(counts map[Group]int, yield func(*host)) {
+func (q *question) list(counts map[Group]int, yield func(*host, choice)) {
 	left := q.opts.Limit
 	if left == 0 {
 		left = q.fleet.hosts.size
 	}
-	for _, g := range Groups {
-		if left <= 0 {
-			return
-		}
-		if counts[g] == 0 {
+	for i, name := range Groups {
+		g, wanted := groupAt(i), min(counts[name], left)
+		if wanted <= 0 {
 			continue
 		}
-		found := 0
-		for m := q.fleet.merger(q.streams(g)); found < min(counts[g], left); {
+		left -= wanted
+		for m := q.fleet.merger(q.streams(g)); wanted > 0; {
 			h := m.next()
-			if h == nil {
-				break
-			}
-			if h == q.source.host {
+			if h == q.own {
 				continue
 			}
 			if c, _ := q.choose(h); c.group == g {
-				yield(h)
-				found++
+				yield(h, c)
+				wanted--
 			}
 		}
-		left -= found
 	}
 }
 
 // streams yield at least the hosts of a group, in the order of the answer.
-func (q *question) streams(g Group) []*stream {
+func (q *question) streams(g groupAt) []*stream {
 	var list []*stream
 	for id, c := range q.fleet.cells {
 		if c == nil || c.members.size == 0 {
@@ -249,17 +276,17 @@ func (q *question) streams(g Group) []*stream {
 		}
 		v := q.views[id]
 		_, outcome := v.tier()
-		most := v.group(outcome) // of the cell; room may make a host Full or Unsettled
+		most := v.group(outcome) // of the cell; room may make a host full or unknown
 		if v.none() {
 			most = q.fleet.none(c.layout)
 		}
 		switch {
-		case g == Ready && most == Ready && q.opts.Policy != ByName:
+		case g == atReady && most == atReady && q.opts.Policy != ByName:
 			for _, slot := range v.slots {
 				s := &c.layout.slots[slot]
 				list = append(list, q.fleet.freeStream(c, slot, q.opts.Policy, q.fleet.rankBase(q.opts.Policy, q.class, s.offer, s.types)))
 			}
-		case g == most, most == Ready && (g == Full || g == Unsettled), g == NotReporting:
+		case g == most, most == atReady && (g == atFull || g == atUnsettled), g == atNotReporting:
 			list = append(list, memberStream(c))
 		}
 	}
@@ -267,25 +294,26 @@ func (q *question) streams(g Group) []*stream {
 }
 
 // target answers for one host.
-func (q *question) target(h *host) Target {
-	c, v := q.choose(h)
-	t := Target{Group: c.group, Host: h.name, Ready: v.conditions, Others: []Other{}}
-	if q.silent[h.name] {
+func (q *question) target(h *host, c choice, p *page) Target {
+	v := q.views[h.layout.id]
+	t := Target{Group: c.group.group(), Host: h.name, Ready: v.conditions, Others: []Other{}}
+	if c.group == atNotReporting {
 		t.Age = q.opts.tooOld(h.taken)
 	}
 	if q.opts.Others {
 		t.Others = q.others(h, v, c.offer)
 	}
 	if c.offer < 0 {
-		t.Verdict = new(*q.class.source.notOffered(h.layout))
+		t.Verdict = last(&p.verdicts, *q.class.source.notOffered(h.layout))
 		t.Verdict.Host = h.name
 		return t
 	}
 	o := &h.layout.offers[c.offer]
 	t.Parent, t.Type, t.Label = h.layout.parents[o.parent].name, o.typ.TypeName, o.typ.Label
-	t.Room, t.Verdict = new(unpackRoom(h.rooms[c.offer])), q.verdict(h, o)
+	t.Room, t.Verdict = p.room(h.rooms[c.offer]), last(&p.verdicts, *q.fleet.kinds.verdict(q.class.source, o.offer))
+	t.Verdict.Host, t.Verdict.Parent = h.name, t.Parent
 	if c.outcome != compat.Incompatible {
-		t.Return = new(q.fleet.kinds.ways(q.class.source, q.fleet.offers)[o.offer.id].back)
+		t.Return = last(&p.returns, q.ways[o.offer.id].back)
 	}
 	return t
 }
@@ -304,26 +332,25 @@ func (q *question) others(h *host, v *view, chosen int) []Other {
 		tier int
 	}
 	var list []candidate
-	ways := q.fleet.kinds.ways(q.class.source, q.fleet.offers)
 	for i := range h.layout.offers {
-		w := ways[h.layout.offers[i].offer.id]
+		w := q.ways[h.layout.offers[i].offer.id]
 		c := candidate{choice{offer: i, outcome: w.there, group: v.group(w.there)}, 0}
 		if !w.related {
 			c.tier = 1
 		}
-		if c.group == Ready {
+		if c.group == atReady {
 			switch {
 			case isFull(h.rooms[i]):
-				c.group = Full
+				c.group = atFull
 			case h.rooms[i] == roomUnknown:
-				c.group = Unsettled
+				c.group = atUnsettled
 			}
 		}
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(Groups, a.group), slices.Index(Groups, b.group)),
+			cmp.Compare(a.group, b.group),
 			cmp.Compare(a.outcome, b.outcome),
 			cmp.Compare(a.tier, b.tier),
 			cmp.Compare(told(h.rooms[b.offer]), told(h.rooms[a.offer])),

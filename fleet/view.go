@@ -77,15 +77,28 @@ func (v *view) tier() (offers []int, outcome compat.Outcome) {
 	return v.bad, compat.Incompatible
 }
 
+// groupAt is a group by its place in Groups.
+type groupAt uint8
+
+const (
+	atReady groupAt = iota
+	atFull
+	atUnsettled
+	atNotAllowed
+	atNotReporting
+)
+
+func (g groupAt) group() Group { return Groups[g] }
+
 // group is the host's group as far as room does not decide.
-func (v *view) group(outcome compat.Outcome) Group {
+func (v *view) group(outcome compat.Outcome) groupAt {
 	switch {
 	case outcome == compat.Incompatible || v.ready == inventory.No:
-		return NotAllowed
+		return atNotAllowed
 	case outcome == compat.Unknown || v.ready == inventory.Unknown:
-		return Unsettled
+		return atUnsettled
 	}
-	return Ready
+	return atReady
 }
 
 // choice is the offer that stands for a host, none where no type of it comes
@@ -93,7 +106,7 @@ func (v *view) group(outcome compat.Outcome) Group {
 type choice struct {
 	offer   int // of the layout; -1 for none
 	outcome compat.Outcome
-	group   Group
+	group   groupAt
 	rank    uint64 // by the policy, lower first
 }
 
@@ -102,42 +115,33 @@ type choice struct {
 func (f *Fleet) choose(h *host, c *deviceClass, v *view, policy Policy) choice {
 	offers, outcome := v.tier()
 	if len(offers) == 0 {
-		best := choice{offer: -1, outcome: compat.Incompatible, group: NotAllowed}
-		if unlisted(h.layout.static) {
-			best.outcome, best.group = compat.Unknown, Unsettled
+		best := choice{offer: -1, outcome: compat.Incompatible, group: f.none(h.layout)}
+		if best.group == atUnsettled {
+			best.outcome = compat.Unknown
 		}
 		return best
 	}
+	group := v.group(outcome)
 	best := choice{offer: -1}
 	for _, i := range offers {
-		next := choice{offer: i, outcome: outcome, group: v.group(outcome)}
-		if next.group == Ready {
-			switch packed := h.rooms[i]; {
+		next := choice{offer: i, outcome: outcome, group: group}
+		packed := h.rooms[i]
+		if group == atReady {
+			switch {
 			case isFull(packed):
-				next.group = Full
+				next.group = atFull
 			case packed == roomUnknown:
-				next.group = Unsettled
-			default:
+				next.group = atUnsettled
+			case policy != ByName:
 				next.rank = f.rank(policy, c, &h.layout.offers[i], h.layout, packed)
 			}
 		}
-		if best.offer < 0 || next.before(&best, h) {
+		if best.offer < 0 || next.group < best.group || next.group == best.group &&
+			(next.rank < best.rank || next.rank == best.rank && told(packed) > told(h.rooms[best.offer])) {
 			best = next
 		}
 	}
 	return best
-}
-
-// before reports whether an offer is better than one that stands earlier in
-// the layout.
-func (c *choice) before(o *choice, h *host) bool {
-	if a, b := slices.Index(Groups, c.group), slices.Index(Groups, o.group); a != b {
-		return a < b
-	}
-	if c.rank != o.rank {
-		return c.rank < o.rank
-	}
-	return told(h.rooms[c.offer]) > told(h.rooms[o.offer])
 }
 
 // told is how many more the kernel says it would create, -1 when it does not.

@@ -77,6 +77,6 @@ func (f *Fleet) WhatIf(s Supposition) (*WhatIf, error) {
 func (r *reacher) turn(h *host, at int) [4]int {
 	c := h.devices[at].class
 	hosts := r.kind(c).hosts
-	hosts[slices.Index(Groups, r.group(h, c))]--
+	hosts[r.group(h, c)]--
 	return hosts
 }

@@ -147,14 +147,18 @@ func (f *Fleet) typ(generation, t int) inventory.Type {
 func (f *Fleet) proofs(engine *compat.Engine) ([]compat.Proof, error) {
 	var list []compat.Proof
 	seen := make(map[string]bool)
-	for from, a := range f.Statics {
-		for to, b := range f.Statics {
+	offers := make([][]*compat.Offer, len(f.Statics)) // of the first parent; all are alike
+	for i, static := range f.Statics {
+		offers[i] = engine.Offers(static)[:f.Size.Types]
+	}
+	for from := range f.Statics {
+		for to := range f.Statics {
 			if (from+to)%3 != 0 || from == to {
 				continue
 			}
-			for _, home := range engine.Offers(a)[:f.Size.Types] {
+			for _, home := range offers[from] {
 				s := engine.Instance(home)
-				for _, o := range engine.Offers(b)[:f.Size.Types] {
+				for _, o := range offers[to] {
 					if home.Type().TypeName != o.Type().TypeName {
 						continue
 					}

@@ -18,7 +18,112 @@ func ask(x *fleet.Index, made *fleets.Fleet) error {
 	if err := askTargets(x, made); err != nil {
 		return err
 	}
-	return askUpdates(x, made)
+	if err := askJoint(x, made); err != nil {
+		return err
+	}
+	if err := askUpdates(x, made); err != nil {
+		return err
+	}
+	askReach(x)
+	if err := askDrain(x, made); err != nil {
+		return err
+	}
+	if err := askWhatIf(x); err != nil {
+		return err
+	}
+	heap("memory held after all questions")
+	return nil
+}
+
+// once measures one question.
+func once(what, wanted string, question func() (string, error)) error {
+	runtime.GC()
+	begin := time.Now()
+	answer, err := question()
+	row(what+" ("+answer+")", time.Since(begin), wanted)
+	return err
+}
+
+func askJoint(x *fleet.Index, made *fleets.Fleet) error {
+	f := x.Fleet()
+	for _, n := range []int{2, 4} {
+		for i := range made.Size.Hosts {
+			own := made.Host(i)
+			if len(own.Devices) < n {
+				continue
+			}
+			var list []*fleet.Source
+			for d := range n {
+				s, err := f.Source(own.Host + "/" + own.Devices[d].ID)
+				if err != nil {
+					return err
+				}
+				list = append(list, s)
+			}
+			if err := once(fmt.Sprintf("targets of %d devices together, best 100 and counts", n), "", func() (string, error) {
+				answer, err := f.Joint(list, fleet.Options{Policy: fleet.Pack, Limit: 100})
+				if err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("%d ready, %d full", answer.Counts[fleet.Ready], answer.Counts[fleet.Full]), nil
+			}); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func askReach(x *fleet.Index) {
+	for range 2 {
+		_ = once("reach of all devices", "at most 10 s for 500,000 devices", func() (string, error) {
+			r := x.Fleet().Reach(false)
+			return fmt.Sprintf("%d devices of %d kinds, %d stranded, %d one host from it", r.Devices, len(r.Kinds), len(r.Stranded), len(r.OneLeft)), nil
+		})
+	}
+	_ = once("reach, every device with its ways", "", func() (string, error) {
+		return fmt.Sprint(len(x.Fleet().Reach(true).Each)), nil
+	})
+	_ = once("choices before creating", "", func() (string, error) {
+		return fmt.Sprintf("%d types", len(x.Fleet().Choices().Types)), nil
+	})
+}
+
+func askDrain(x *fleet.Index, made *fleets.Fleet) error {
+	for _, c := range []struct {
+		devices int
+		wanted  string
+	}{{1000, "at most 200 ms"}, {20_000, "at most 10 s"}} {
+		for range 2 {
+			var hosts []string
+			for i, n := 0, 0; i < made.Size.Hosts/4 && n < c.devices; i++ {
+				own := made.Host(i)
+				hosts = append(hosts, own.Host)
+				n += len(own.Devices)
+			}
+			if err := once(fmt.Sprintf("drain of %d devices", c.devices), c.wanted, func() (string, error) {
+				p, err := x.Fleet().Drain(hosts, fleet.DrainOptions{AtOnce: 50})
+				if err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("%d hosts, %d owners, %d moved, at most %d", len(p.Hosts), p.Owners, p.Moved, p.Bound), nil
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func askWhatIf(x *fleet.Index) error {
+	return once("what if a quarter of the hosts got another build", "", func() (string, error) {
+		w, err := x.Fleet().WhatIf(fleet.Supposition{Changes: []fleet.Change{{Kind: fleet.SetBuild, Hosts: "r???[0-4]-h*", Name: "acme", Value: "ffff"}}})
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d stranded, %d freed, %d canaries", len(w.Stranded), len(w.Freed), len(w.Canaries)), nil
+	})
 }
 
 // heap tells how much is alive.
@@ -61,11 +166,7 @@ func askTargets(x *fleet.Index, made *fleets.Fleet) error {
 				f.Targets(s, fleet.Options{Policy: policy, Limit: 100})
 				times = append(times, time.Since(begin))
 			}
-			if policy == fleet.ByName {
-				policies("targets, best 100 and counts, "+string(policy), times)
-			} else {
-				policies("targets, best 100 and counts, "+string(policy), times)
-			}
+			policies("targets, best 100 and counts, "+string(policy), times)
 		}
 	}
 	return nil
