@@ -18,25 +18,28 @@ import (
 // other things that it looks at.
 type Class string
 
-// Class of the device.
-func (s *Source) Class() Class {
+// SourceClass is the class of a device.
+func (e *Engine) SourceClass(s *Source) Class {
+	ignored := e.ignored(&s.side)
 	w := make(classText, 0, 1024)
-	w = w.side(&s.side)
+	w = w.side(&s.side, ignored)
 	for i := range s.values { // in the order of the rules, which the names above decide
-		w = w.value(s.values[i].now).value(s.values[i].promised)
+		if s.rules[i].Kind != Ignore {
+			w = w.value(s.values[i].now).value(s.values[i].promised)
+		}
 	}
-	w = w.flag(s.unread).attributes(s.device)
+	w = w.flag(s.unread).attributes(s.device, ignored, OfDevice)
 	if c := s.contract; c != nil {
 		w = w.text(c.Type.Namespace).text(c.Type.Name).value(c.Label).value(c.DeviceAPI)
-		w = w.attributes(&c.TypeAttributes).attributes(&c.DeviceAttributes)
+		w = w.attributes(&c.TypeAttributes, ignored, OfType).attributes(&c.DeviceAttributes, ignored, OfDevice)
 	}
 	return Class(w)
 }
 
-// Class of the offer.
-func (e *Engine) Class(o *Offer) Class {
+// OfferClass is the class of an offer.
+func (e *Engine) OfferClass(o *Offer) Class {
 	w := make(classText, 0, 1024)
-	w = w.side(&o.side)
+	w = w.side(&o.side, e.ignored(&o.side))
 	w = e.asked(w, o, o.name.Namespace)
 	for _, n := range e.Equivalents(o.name) {
 		if n.Namespace != o.name.Namespace {
@@ -44,6 +47,47 @@ func (e *Engine) Class(o *Offer) Class {
 		}
 	}
 	return Class(w)
+}
+
+// ignored says which attributes no verdict about a side depends on, whichever
+// type it is compared with: numbers of one host, links, ids.
+func (e *Engine) ignored(s *side) func(of Place, attr string) bool {
+	rules := [][]*Rule{s.rules}
+	everywhere := true // also where a rule is asked for another type of its catalog
+	equals := e.Equivalents(s.name)
+	if len(equals) == 0 && (s.catalog == nil || s.catalog.Identity != ByLabel) {
+		everywhere = false
+	}
+	if everywhere {
+		for _, n := range append(equals, s.name) {
+			c := e.catalogs.For(n.Namespace)
+			if c == nil {
+				return func(Place, string) bool { return false }
+			}
+			var all []*Rule
+			for i := range c.Rules {
+				all = append(all, &c.Rules[i])
+			}
+			rules = append(rules, all)
+		}
+	}
+	return func(of Place, attr string) bool {
+		for i, list := range rules {
+			ignored := false
+			for _, r := range list {
+				switch {
+				case r.Kind == Ignore && r.Of == of && r.Attribute == attr:
+					ignored = ignored || i == 0 || r.Types == ""
+				case r.Kind != Ignore && (r.Of == of && r.Attribute == attr || of == OfType && r.about(attr)):
+					return false
+				}
+			}
+			if !ignored {
+				return false
+			}
+		}
+		return true
+	}
 }
 
 // asked adds what the rules of a namespace would look up beside the type's
@@ -85,21 +129,20 @@ func (w classText) value(v inventory.Value) classText {
 	return w.text(v.Text())
 }
 
-func (w classText) named(list []named) classText {
-	w = append(strconv.AppendInt(w, int64(len(list)), 36), '#')
-	for _, n := range list {
-		w = w.text(n.name).value(n.value)
+// attributes are those of a place but for the ones that are ignored.
+func (w classText) attributes(a *inventory.Attributes, ignored func(Place, string) bool, of Place) classText {
+	w = w.flag(a.Complete)
+	for _, n := range sorted(a) {
+		if !ignored(of, n.name) {
+			w = w.text(n.name).value(n.value)
+		}
 	}
-	return w
+	return append(w, '#')
 }
 
-func (w classText) attributes(a *inventory.Attributes) classText {
-	return w.flag(a.Complete).named(sorted(a))
-}
-
-func (w classText) side(s *side) classText {
+func (w classText) side(s *side, ignored func(Place, string) bool) classText {
 	w = w.text(s.name.Namespace).text(s.name.Name).text(string(s.parent.Kind)).flag(s.typ != nil)
-	w = w.value(s.label).value(s.api).attributes(s.attrs).text(string(s.can)).text(s.canFrom)
+	w = w.value(s.label).value(s.api).attributes(s.attrs, ignored, OfType).text(string(s.can)).text(s.canFrom)
 	w = w.flag(s.shaped).text(s.shape).text(s.build.ID)
 	for _, p := range s.build.Parts {
 		w = w.text(p.Name).value(p.Value)

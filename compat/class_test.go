@@ -48,7 +48,7 @@ func TestClass(t *testing.T) {
 				continue
 			}
 			other := e.offer(twin, &twin.Parents[i], twin.Parents[i].Type(o.Type().TypeName))
-			if e.Class(o) != e.Class(other) {
+			if e.OfferClass(o) != e.OfferClass(other) {
 				otherOffers++
 				continue
 			}
@@ -69,7 +69,7 @@ func TestClass(t *testing.T) {
 				continue
 			}
 			s, other := e.Source(inv, &inv.Devices[i]), e.Source(twin, d)
-			if s.Class() != other.Class() {
+			if e.SourceClass(s) != e.SourceClass(other) {
 				otherSources++
 				continue
 			}
@@ -82,5 +82,41 @@ func TestClass(t *testing.T) {
 	t.Logf("offers %d equal %d not, devices %d equal %d not", equalOffers, otherOffers, equalSources, otherSources)
 	if !t.Failed() && min(equalOffers, otherOffers, equalSources, otherSources) == 0 {
 		t.Error("the worlds are too plain to show anything")
+	}
+}
+
+// TestClassIgnores: what a rule says to ignore makes no class, as long as no
+// type that it is compared with looks at it.
+func TestClassIgnores(t *testing.T) {
+	rule := func(types string, kind RuleKind) Rule {
+		return Rule{Attribute: "id", Of: OfDevice, Kind: kind, Types: types, Source: "test"}
+	}
+	for _, c := range []struct {
+		name    string
+		rules   []Rule
+		label   bool
+		ignored bool
+	}{
+		{"no rule", nil, false, false},
+		{"ignored", []Rule{rule("", Ignore)}, false, true},
+		{"copied", []Rule{rule("", Copy)}, false, false},
+		{"ignored for its type", []Rule{rule("t", Ignore)}, false, true},
+		{"ignored for another type", []Rule{rule("u", Ignore)}, false, false},
+		{"ignored for its type, which may be another by label", []Rule{rule("t", Ignore)}, true, false},
+		{"ignored for all", []Rule{rule("", Ignore)}, true, true},
+	} {
+		p := newPair()
+		p.catalog.Rules = c.rules
+		if c.label {
+			p.catalog.Identity = ByLabel
+		}
+		e := p.engine(t, nil)
+		class := func(id string) Class {
+			p.device().Attributes.Set("id", id)
+			return e.SourceClass(e.Source(p.from, p.device()))
+		}
+		if got := class("1") == class("2"); got != c.ignored {
+			t.Errorf("%s: two ids have one class: %v", c.name, got)
+		}
 	}
 }

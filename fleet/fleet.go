@@ -176,3 +176,12 @@ func (f *Fleet) where(name string, qualified bool) string {
 	}
 	return "the inventory of " + strings.Join(names, ", ")
 }
+
+// HostNames are the hosts of the fleet, sorted.
+func (f *Fleet) HostNames() []string {
+	names := make([]string, 0, f.hosts.size)
+	for h := range f.hosts.all {
+		names = append(names, h.name)
+	}
+	return names
+}

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -27,7 +28,7 @@ type kinds struct {
 	byID    []*offer
 	sources map[sourceKey]*source
 	devices map[deviceKey]*deviceClass
-	known   map[string]*content
+	known   map[[16]byte]*content // by a digest of what it has
 	seen    map[seenKey]*deviceClass
 	fresh   map[*offer]*source // new instances
 	moves   map[[2]*layout][]int
@@ -37,7 +38,7 @@ type kinds struct {
 func newKinds(engine *compat.Engine) *kinds {
 	return &kinds{
 		engine: engine, makes: make(map[string]*hostMake), layouts: make(map[string]*layout), offers: make(map[compat.Class]*offer),
-		sources: make(map[sourceKey]*source), devices: make(map[deviceKey]*deviceClass), known: make(map[string]*content), seen: make(map[seenKey]*deviceClass), fresh: make(map[*offer]*source), moves: make(map[[2]*layout][]int),
+		sources: make(map[sourceKey]*source), devices: make(map[deviceKey]*deviceClass), known: make(map[[16]byte]*content), seen: make(map[seenKey]*deviceClass), fresh: make(map[*offer]*source), moves: make(map[[2]*layout][]int),
 	}
 }
 
@@ -223,7 +224,7 @@ func (l *layout) slot(s slot) int {
 }
 
 func (k *kinds) offer(o *compat.Offer) *offer {
-	class := k.engine.Class(o)
+	class := k.engine.OfferClass(o)
 	known := k.offers[class]
 	if known == nil {
 		known = &offer{len(k.byID), class, o}
@@ -237,10 +238,12 @@ func (k *kinds) offer(o *compat.Offer) *offer {
 // down first: a device that was seen before costs no more than that.
 func (k *kinds) device(m *hostMake, d *inventory.Device) (*content, *deviceClass, error) {
 	k.text = appendContent(k.text[:0], d)
-	c := k.known[string(k.text)]
+	sum := sha256.Sum256(k.text)
+	key := [16]byte(sum[:16])
+	c := k.known[key]
 	if c == nil {
 		c = &content{inventory.Device{Kind: d.Kind, Type: d.Type, Attributes: d.Attributes, Migration: d.Migration, Contract: d.Contract, ContractUnread: d.ContractUnread}}
-		k.known[string(k.text)] = c
+		k.known[key] = c
 	}
 	class, err := k.classOf(m, d.Parent, c)
 	return c, class, err
@@ -257,7 +260,7 @@ func (k *kinds) classOf(m *hostMake, parent string, c *content) (*deviceClass, e
 	d := c.device
 	d.Parent = parent
 	what := k.engine.Source(m.static, &d)
-	sk := sourceKey{what.Class(), -1}
+	sk := sourceKey{k.engine.SourceClass(what), -1}
 	home := k.engine.Home(what)
 	if home != nil {
 		sk.home = k.offer(home).id

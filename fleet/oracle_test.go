@@ -203,7 +203,7 @@ func (s *small) plainReach(e *compat.Engine, inventories []*inventory.Inventory,
 			if p.group(plainReady(inv, to)) != Ready {
 				continue
 			}
-			class := e.Class(p.offer)
+			class := e.OfferClass(p.offer)
 			w := byClass[class]
 			if w == nil {
 				back := compat.Unknown

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"kindred/compat"
@@ -101,8 +102,16 @@ func (f *Fleet) Reach(each bool) *Reach {
 			}
 		}
 	}
+	alike := make(map[string]int) // what devices of several classes are told as
 	for _, k := range r.order {
-		answer.Kinds = append(answer.Kinds, k.told())
+		t := k.told()
+		key := fmt.Sprint(t.Type, t.Label, t.Build, t.Counts, t.Ways)
+		if n, ok := alike[key]; ok {
+			answer.Kinds[n].Devices += t.Devices
+			continue
+		}
+		alike[key] = len(answer.Kinds)
+		answer.Kinds = append(answer.Kinds, t)
 	}
 	slices.SortStableFunc(answer.Kinds, func(a, b Kind) int {
 		return cmp.Or(cmp.Compare(b.Devices, a.Devices), a.Type.Compare(b.Type), cmp.Compare(a.Build, b.Build))

@@ -21,13 +21,16 @@ type targetsOptions struct {
 	proofs   proofFlags
 	output   outputFlag
 	explain  bool
+	summary  bool
+	limit    int
+	policy   string
 	maxAge   time.Duration
 }
 
 func newTargets() *cobra.Command {
 	opts := new(targetsOptions)
 	cmd := &cobra.Command{
-		Use:   "targets DEVICE --inventory FILES",
+		Use:   "targets DEVICE[,DEVICE...] --inventory FILES",
 		Short: "Show which hosts a device can move to, and why not the others",
 		Long: `Show, for every host but the device's own, whether the device can move there:
 
@@ -39,13 +42,26 @@ func newTargets() *cobra.Command {
 
 CREATE is the type to create there, ROOM how many more the kernel would create,
 RETURN whether the device could come back (? for unknown). DEVICE is an id or
-the beginning of one; write HOST/DEVICE where two hosts have the same.
+the beginning of one; write HOST/DEVICE where two hosts have the same. Several
+devices of one owner are placed together, each on its own room.
+
+--policy says in which order hosts that are ready come, and which of a host's
+parents:
+
+  name           as they are called; of a host the parent with most room
+  pack           least room left first, so that whole parents stay free
+  spread         most room first
+  proven-first   what a real transfer proved, then the same build, then others
+  oldest-first   parents that offer the fewest types, since newer hardware
+                 offers the old types beside its own
 
 Exit code: 0 some host is ready, 5 compatible ones are all full, 3 at best
 unknown, 4 none is allowed.`,
 		Example: `  kindred targets 83b8f4f2 --inventory host-a.json,host-b.json
   kindred targets host-a/83b8f4f2 --inventory fleet/ --explain
-  kindred targets 0000:41:00.4 --inventory fleet/*.json -o json`,
+  kindred targets 0000:41:00.4 --inventory fleet/*.json -o json
+  kindred targets 83b8f4f2,83b8f4f3 --inventory fleet/ --policy pack --limit 5
+  kindred targets 83b8f4f2 --inventory fleet/ --summary`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevice(&opts.files.inventories),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,38 +76,87 @@ unknown, 4 none is allowed.`,
 	opts.proofs.add(cmd.Flags())
 	opts.output.add(cmd)
 	cmd.Flags().BoolVar(&opts.explain, "explain", false, "show every finding of every offer")
+	cmd.Flags().BoolVar(&opts.summary, "summary", false, "count hosts and reasons, and list no host")
+	cmd.Flags().IntVar(&opts.limit, "limit", 0, "list the first `N` hosts only; all are counted (0: all)")
+	addPolicy(cmd, &opts.policy, fleet.ByName)
 	cmd.Flags().DurationVar(&opts.maxAge, "max-age", 0, "take older inventories for hosts that do not report (24h; 0: no limit)")
 	return cmd
 }
 
-func runTargets(cmd *cobra.Command, opts *targetsOptions, device string) error {
-	if err := opts.output.check(cmd); err != nil {
+// addPolicy adds --policy.
+func addPolicy(cmd *cobra.Command, policy *string, otherwise fleet.Policy) {
+	var names []string
+	for _, p := range fleet.Policies {
+		names = append(names, string(p))
+	}
+	cmd.Flags().StringVar(policy, "policy", string(otherwise), "`ORDER` of hosts; kindred targets --help has them")
+	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func checkPolicy(cmd *cobra.Command, policy string) error {
+	if slices.Contains(fleet.Policies, fleet.Policy(policy)) {
+		return nil
+	}
+	return usage(cmd, fmt.Errorf("unknown policy %q: it is one of name, pack, spread, proven-first, oldest-first", policy))
+}
+
+func (o *targetsOptions) check(cmd *cobra.Command) error {
+	if err := o.output.check(cmd); err != nil {
 		return err
 	}
-	if len(opts.files.inventories) == 0 {
+	switch {
+	case len(o.files.inventories) == 0:
 		return usage(cmd, errors.New("--inventory is needed"))
+	case o.maxAge < 0:
+		return usage(cmd, fmt.Errorf("--max-age %s is negative", o.maxAge))
+	case o.limit < 0:
+		return usage(cmd, fmt.Errorf("--limit %d is negative", o.limit))
+	case o.summary && (o.explain || o.limit > 0):
+		return usage(cmd, errors.New("--summary lists no hosts: leave out --explain and --limit"))
 	}
-	if opts.maxAge < 0 {
-		return usage(cmd, fmt.Errorf("--max-age %s is negative", opts.maxAge))
+	return checkPolicy(cmd, o.policy)
+}
+
+func runTargets(cmd *cobra.Command, opts *targetsOptions, devices string) error {
+	if err := opts.check(cmd); err != nil {
+		return err
 	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
-	s, err := source(f, device)
-	if err != nil {
+	question := fleet.Options{
+		Now: time.Now(), MaxAge: opts.maxAge, Policy: fleet.Policy(opts.policy), Limit: opts.limit, Reasons: opts.summary,
+		Others: opts.explain || opts.output.format != "table",
+	}
+	if opts.summary {
+		question.Limit = -1
+	}
+	var sources []*fleet.Source
+	for ref := range strings.SplitSeq(devices, ",") {
+		s, err := source(f, ref)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, s)
+	}
+	if len(sources) > 1 {
+		return runJoint(cmd, opts, f, sources, question)
+	}
+	answer := f.Targets(sources[0], question)
+	if err := opts.output.print(cmd, answer, func() { printTargets(cmd, answer, opts) }); err != nil {
 		return err
 	}
-	answer := f.Targets(s, fleet.Options{Now: time.Now(), MaxAge: opts.maxAge, Others: true})
-	if err := opts.output.print(cmd, answer, func() { printTargets(cmd, answer, opts.explain) }); err != nil {
-		return err
-	}
+	return targetsExit(answer.Counts)
+}
+
+func targetsExit(counts map[fleet.Group]int) error {
 	switch {
-	case answer.Counts[fleet.Ready] > 0:
+	case counts[fleet.Ready] > 0:
 		return nil
-	case answer.Counts[fleet.Full] > 0:
+	case counts[fleet.Full] > 0:
 		return &exitError{code: exitFull}
-	case answer.Counts[fleet.Unsettled] > 0:
+	case counts[fleet.Unsettled] > 0:
 		return &exitError{code: exitUnknown}
 	}
 	return &exitError{code: exitNo}
@@ -99,13 +164,17 @@ func runTargets(cmd *cobra.Command, opts *targetsOptions, device string) error {
 
 func groupText(g fleet.Group) string { return strings.ReplaceAll(string(g), "-", " ") }
 
-func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
+func printTargets(cmd *cobra.Command, answer *fleet.Targets, opts *targetsOptions) {
 	printDevice(cmd, &answer.Device)
 	if answer.Device.Age != "" {
 		cmd.Printf("The inventory of the device's own host is %s old.\n", answer.Device.Age)
 	}
 	if answer.Simulated {
 		cmd.Println("Some of these hosts are simulated.")
+	}
+	if opts.summary {
+		printSummary(cmd, answer.Counts, answer.Reasons)
+		return
 	}
 	if len(answer.Hosts) == 0 {
 		cmd.Println("\nNo other host was given: name more inventories.")
@@ -125,10 +194,41 @@ func printTargets(cmd *cobra.Command, answer *fleet.Targets, explain bool) {
 		t.add(groupText(h.Group), h.Host, orDash(h.Parent), typeText(h.Type), targetRoom(h), back, targetReason(h))
 	}
 	cmd.Print("\n" + t.String())
-	if explain {
+	printRest(cmd, answer.Counts, len(answer.Hosts))
+	if opts.explain {
 		for i := range answer.Hosts {
 			explainTarget(cmd, &answer.Hosts[i])
 		}
+	}
+}
+
+// printSummary prints how many hosts are in each group, and why.
+func printSummary(cmd *cobra.Command, counts map[fleet.Group]int, reasons []fleet.Reason) {
+	t := newTable("GROUP", "HOSTS", "REASON")
+	for _, g := range fleet.Groups {
+		if counts[g] > 0 {
+			t.add(groupText(g), fmt.Sprint(counts[g]), "")
+		}
+		for _, r := range reasons {
+			if r.Group == g {
+				t.add("", fmt.Sprint(r.Hosts), reasonText(r))
+			}
+		}
+	}
+	cmd.Print("\n" + t.String())
+}
+
+// printRest says what a limit left out.
+func printRest(cmd *cobra.Command, counts map[fleet.Group]int, listed int) {
+	var rest []string
+	all := 0
+	for _, g := range fleet.Groups {
+		if all += counts[g]; counts[g] > 0 {
+			rest = append(rest, fmt.Sprintf("%d %s", counts[g], groupText(g)))
+		}
+	}
+	if listed < all {
+		cmd.Printf("\nThe first %d of %d hosts: %s.\n", listed, all, strings.Join(rest, ", "))
 	}
 }
 
