@@ -201,7 +201,7 @@ var v4 = inventory.TypeName{Namespace: sim.Namespace, Name: "V4"}
 // making is an assignment to make a device.
 func making(n int, fence, revision int64) api.Assignment {
 	return api.Assignment{
-		Migration: fmt.Sprintf("m%d", fence), Claim: fmt.Sprintf("c%d", fence), Fence: fence, Revision: revision, Do: api.Make, Device: sim.UUID("target", n),
+		Migration: fmt.Sprintf("m%d", fence), Claim: fmt.Sprintf("c%d", fence), Fence: fence, Step: revision, Do: api.Make, Device: sim.UUID("target", n),
 		Spec: api.ClaimDevice{
 			Source: sim.UUID("source", n), Kind: inventory.Mdev, Parent: "sim0", Type: v4, Device: sim.UUID("target", n),
 			Copy:     []api.Attribute{{Name: "weight", Value: "7"}},
@@ -211,7 +211,7 @@ func making(n int, fence, revision int64) api.Assignment {
 }
 
 func doing(a api.Assignment, do api.Action, revision int64) api.Assignment {
-	a.Do, a.Revision = do, revision
+	a.Do, a.Step = do, revision
 	return a
 }
 
@@ -348,7 +348,7 @@ func TestAssignments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.want(41, api.Assignment{Migration: "m40", Claim: "c40", Fence: 40, Revision: 41, Do: api.Release, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device, Device: "x", Type: v4}})
+		s.want(41, api.Assignment{Migration: "m40", Claim: "c40", Fence: 40, Step: 41, Do: api.Release, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device, Device: "x", Type: v4}})
 		later(time.Minute)
 		if !strings.HasPrefix(s.said(), "busy") || len(devices(t, h)) != 1 {
 			t.Errorf("in use: %q", s.said())
@@ -375,7 +375,7 @@ func TestRefused(t *testing.T) {
 		"not allowed":             {"canaries: [{parent: \"*\"}]\n", making(1, 10, 11), "failed: the host's operator does not let", 1},
 		"another type is allowed": {"manage: [{parent: sim0, type: ksim-V5}]\n", making(1, 10, 11), "failed: the host's operator does not let", 1},
 		"to remove is not allowed": {"canaries: []\n", api.Assignment{
-			Claim: "c", Fence: 10, Revision: 11, Do: api.Release, Device: theirs.ID, Spec: api.ClaimDevice{Source: theirs.ID},
+			Claim: "c", Fence: 10, Step: 11, Do: api.Release, Device: theirs.ID, Spec: api.ClaimDevice{Source: theirs.ID},
 		}, "stuck: the host's operator does not let", 1},
 		"another's name": {hosts.AllowAll, func() api.Assignment { a := making(1, 10, 11); a.Device = theirs.ID; return a }(), "failed: there is a device of this name, which was not made for this claim", 1},
 		"another's device": {hosts.AllowAll, func() api.Assignment {
@@ -423,7 +423,7 @@ func TestFence(t *testing.T) {
 		s.want(12, doing(old, api.Release, 12))
 		later(time.Second)
 		newer := old
-		newer.Claim, newer.Fence, newer.Revision = "c20", 20, 21
+		newer.Claim, newer.Fence, newer.Step = "c20", 20, 21
 		s.want(21, newer)
 		later(time.Second)
 		if len(devices(t, h)) != 1 {

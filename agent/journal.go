@@ -36,11 +36,11 @@ type journal struct {
 
 // entry is the newest assignment of one device that was carried out, or begun.
 type entry struct {
-	Claim    string     `json:"claim"`
-	Source   string     `json:"source"` // which device of the claim
-	Fence    int64      `json:"fence"`
-	Revision int64      `json:"revision"`
-	Do       api.Action `json:"do"`
+	Claim  string     `json:"claim"`
+	Source string     `json:"source"` // which device of the claim
+	Fence  int64      `json:"fence"`
+	Step   int64      `json:"step"`
+	Do     api.Action `json:"do"`
 }
 
 // maxEntries bounds the memory of devices that are gone.
@@ -102,9 +102,9 @@ func (j *Journal) picked(claim, source string) string {
 // admits refuses an assignment that is older than what was carried out.
 func (j *Journal) admits(id string, a *api.Assignment) error {
 	was, known := j.device(id)
-	if known && cmp.Or(cmp.Compare(a.Fence, was.Fence), cmp.Compare(a.Revision, was.Revision)) < 0 {
-		return fmt.Errorf("%s of %s for claim %s (fence %d, revision %d), after one of claim %s (fence %d, revision %d): %w",
-			a.Do, id, a.Claim, a.Fence, a.Revision, was.Claim, was.Fence, was.Revision, ErrOld)
+	if known && cmp.Or(cmp.Compare(a.Fence, was.Fence), cmp.Compare(a.Step, was.Step)) < 0 {
+		return fmt.Errorf("%s of %s for claim %s (fence %d, step %d), after one of claim %s (fence %d, step %d): %w",
+			a.Do, id, a.Claim, a.Fence, a.Step, was.Claim, was.Fence, was.Step, ErrOld)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (j *Journal) begin(id string, a *api.Assignment) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	was, known := j.content.Devices[id]
-	next := entry{a.Claim, a.Spec.Source, a.Fence, a.Revision, a.Do}
+	next := entry{a.Claim, a.Spec.Source, a.Fence, a.Step, a.Do}
 	if known && was == next {
 		return nil
 	}

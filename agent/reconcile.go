@@ -117,7 +117,7 @@ type turn struct {
 
 // status begins what is said of an assignment.
 func status(as *api.Assignment, id string, state api.DeviceState, detail string) *api.Status {
-	return &api.Status{Migration: as.Migration, Revision: as.Revision, Source: as.Spec.Source, Device: id, State: state, Detail: detail}
+	return &api.Status{Migration: as.Migration, Step: as.Step, Source: as.Spec.Source, Device: id, State: state, Detail: detail}
 }
 
 // carryOut carries out one assignment. The error is that nothing can be said

@@ -13,11 +13,11 @@ import (
 
 // ClaimRequest asks for room on a target for all devices of one owner at once.
 type ClaimRequest struct {
-	Devices []string     `json:"devices" minItems:"1" maxItems:"32"` // id, beginning of one, or HOST/ID; all on one host
-	Target  string       `json:"target,omitempty"`                   // a host; empty: the first by the policy that takes all
+	Devices []string     `json:"devices,omitempty" maxItems:"32"` // id, beginning of one, or HOST/ID; all on one host
+	Target  string       `json:"target,omitempty"`                // a host; empty: the first by the policy that takes all
 	Policy  fleet.Policy `json:"policy,omitempty"`
 	Owner   string       `json:"owner,omitempty"`  // whose devices they are: a VM's name or UUID
-	TTL     Duration     `json:"ttl,omitzero"`    // how long the room is held; empty: the server's default
+	TTL     Duration     `json:"ttl,omitzero"`     // how long the room is held; empty: the server's default
 	Accept  []Acceptance `json:"accept,omitempty"` // unknowns that are accepted for this claim
 }
 

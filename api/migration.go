@@ -34,6 +34,7 @@ type MigrationRequest struct {
 type Migration struct {
 	ID    string         `json:"id"`
 	State MigrationState `json:"state"`
+	Step  int64          `json:"step"` // grows with each change of the state
 	// Host is the devices' one owner at this moment: Source until the VM is
 	// known to run on the target, Target from then on. It changes at most once.
 	Host     string            `json:"host"`
@@ -86,6 +87,8 @@ const (
 	Make Action = "make"
 	// Keep: the device is to exist, as the host's own from now on.
 	Keep Action = "keep"
+	// Hold: the device is there, and is to stay; say whether it is in use.
+	Hold Action = "hold"
 	// Release: the device is not to exist. One that a process has open stays,
 	// and is tried again.
 	Release Action = "release"
@@ -97,12 +100,13 @@ type Assignment struct {
 	Migration string `json:"migration"`
 	Claim     string `json:"claim"`
 	Fence     int64  `json:"fence"` // of the claim
-	// Revision is that of the record that this follows from. It is given back
-	// with the status, so that no late word is taken for one on this.
-	Revision int64       `json:"revision"`
-	Do       Action      `json:"do"`
-	Device   string      `json:"device"` // its id on this host; empty: the agent picks a VF of the parent
-	Spec     ClaimDevice `json:"spec"`   // what it is; for Release on the source, Spec.Source is the device
+	// Step is how often the migration changed its state. It is given back with
+	// the status, so that a late word on an earlier state is not taken for one on
+	// this. It only grows: an agent never follows a smaller one than it has seen.
+	Step   int64       `json:"step"`
+	Do     Action      `json:"do"`
+	Device string      `json:"device"` // its id on this host; empty: the agent picks a VF of the parent
+	Spec   ClaimDevice `json:"spec"`   // what it is; for Release on the source, Spec.Source is the device
 }
 
 // Assignments are all of one host. The agent ignores a list with a smaller
@@ -117,7 +121,7 @@ type Assignments struct {
 type DeviceState string
 
 const (
-	Made   DeviceState = "made"   // it is there, as assigned
+	Made   DeviceState = "made"   // it is there, as assigned, and no process has it open
 	Failed DeviceState = "failed" // it cannot be made: see the detail
 	Busy   DeviceState = "busy"   // it is there, and a process has it open
 	Kept   DeviceState = "kept"   // it is there, and the host's own
@@ -128,9 +132,9 @@ const (
 // Status is what an agent says of one assignment.
 type Status struct {
 	Migration string      `json:"migration"`
-	Revision  int64       `json:"revision"` // of the assignment
-	Source    string      `json:"source"`   // Spec.Source: which device of the migration
-	Device    string      `json:"device"`   // its id on this host
+	Step      int64       `json:"step"`   // of the assignment
+	Source    string      `json:"source"` // Spec.Source: which device of the migration
+	Device    string      `json:"device"` // its id on this host
 	State     DeviceState `json:"state"`
 	Detail    string      `json:"detail,omitempty"`
 }

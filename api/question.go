@@ -16,7 +16,6 @@ type TargetsRequest struct {
 // Health is how a server is.
 type Health struct {
 	Version  string `json:"version"`
-	Cluster  string `json:"cluster"`
 	Hosts    int    `json:"hosts"`
 	Revision int64  `json:"revision"` // of what it knows
 }

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kindred/api"
+)
+
+// Identity is who asks.
+type Identity struct {
+	Name  string // as it is put on record
+	Admin bool   // may do everything
+	Host  string // an agent's host: what it may touch
+}
+
+type identityKey struct{}
+
+// WithIdentity puts who asks into a connection's context. What arrives without
+// one is refused.
+func WithIdentity(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, id)
+}
+
+// ConnIdentity is for [http.Server.ConnContext]: on a unix socket the kernel says
+// who is at the other end. Root is an administrator, and so is the user that the
+// server runs as. A connection over TLS is told by its certificate, later; any
+// other one is nobody's.
+func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
+	local, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := local.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var peer *unix.Ucred
+	err2 := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err != nil || err2 != nil {
+		return ctx
+	}
+	id := Identity{Name: "uid:" + strconv.FormatUint(uint64(peer.Uid), 10)}
+	id.Admin = peer.Uid == 0 || int(peer.Uid) == os.Geteuid()
+	return WithIdentity(ctx, id)
+}
+
+// identify says who sent a request.
+func (s *Server) identify(r *http.Request) (Identity, error) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		cert := r.TLS.PeerCertificates[0]
+		s.view.mu.RLock()
+		revoked := s.view.revoked[cert.SerialNumber.String()]
+		s.view.mu.RUnlock()
+		if revoked {
+			return Identity{}, api.NewProblem(api.Unauthorized, "the certificate %s is revoked", cert.SerialNumber)
+		}
+		name := cert.Subject.CommonName
+		if host, ok := strings.CutPrefix(name, api.AgentPrefix); ok && host != "" {
+			return Identity{Name: name, Host: host}, nil
+		}
+		if user, ok := strings.CutPrefix(name, api.AdminPrefix); ok && user != "" {
+			return Identity{Name: name, Admin: true}, nil
+		}
+		return Identity{}, api.NewProblem(api.Unauthorized, "the certificate of %q is neither an agent's nor an administrator's", name)
+	}
+	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
+		return id, nil
+	}
+	return Identity{}, api.NewProblem(api.Unauthorized, "no certificate")
+}
+
+// who is the identity of a request that was let in.
+func who(ctx context.Context) Identity {
+	id, _ := ctx.Value(identityKey{}).(Identity)
+	return id
+}
+
+// mayTouch refuses agents of other hosts.
+func mayTouch(ctx context.Context, host string) error {
+	if id := who(ctx); !id.Admin && (id.Host == "" || id.Host != host) {
+		return api.NewProblem(api.Forbidden, "%s may not speak for host %q", id.Name, host)
+	}
+	return nil
+}
+
+// admin refuses everybody else.
+func admin(ctx context.Context) error {
+	if id := who(ctx); !id.Admin {
+		return api.NewProblem(api.Forbidden, "%s is no administrator", id.Name)
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"cmp"
+	"slices"
+
+	"kindred/api"
+	"kindred/compat"
+	"kindred/fleet"
+	"kindred/inventory"
+)
+
+// space is what a host's parents have left beside all claims on it.
+type space struct {
+	inv   *inventory.Inventory
+	lefts []*compat.Left // by parent
+	names [][]inventory.TypeName
+}
+
+// newSpace begins with the host's last report, and takes what claims hold and
+// the report does not count yet.
+func newSpace(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord) *space {
+	s := &space{inv: inv}
+	for i := range inv.Parents {
+		p := &inv.Parents[i]
+		counts, held := make([]int, len(p.Types)), make([]int, len(p.Types))
+		var short []string
+		var names []inventory.TypeName
+		var capacity *compat.Capacity
+		for t := range p.Types {
+			typ := &p.Types[t]
+			counts[t] = certain(typ)
+			short, names = append(short, typ.Name), append(names, typ.TypeName)
+			model := engine.Capacity(typ.Namespace)
+			if t > 0 && model != capacity {
+				model = nil // two catalogs' types on one parent: nobody says how they share
+			}
+			capacity = model
+		}
+		for d := range inv.Devices {
+			if dev := &inv.Devices[d]; dev.Parent == p.Name {
+				if t := slices.Index(names, dev.Type); t >= 0 {
+					held[t]++
+				}
+			}
+		}
+		s.lefts = append(s.lefts, capacity.Sharing(short).Left(counts, held))
+		s.names = append(s.names, names)
+	}
+	for _, c := range claims {
+		for i := range c.Devices {
+			if d := &c.Devices[i]; !counted(inv, d) {
+				if p, t := s.find(d.Parent, d.Type); t >= 0 {
+					s.lefts[p].Take(t)
+				}
+			}
+		}
+	}
+	return s
+}
+
+// certain is how many the kernel would create of a type for sure.
+func certain(t *inventory.Type) int {
+	switch {
+	case t.Creatable == inventory.No:
+		return 0
+	case t.Available != nil:
+		return *t.Available
+	case t.Creatable == inventory.Yes:
+		return 1
+	}
+	return 0
+}
+
+// counted reports whether a report's counters have a claim's device counted: an
+// mdev by being there; a function, which is there before and after, by being in
+// use.
+func counted(inv *inventory.Inventory, d *api.ClaimDevice) bool {
+	if d.Device == "" {
+		return false
+	}
+	dev := inv.Device(d.Device)
+	return dev != nil && (dev.Kind == inventory.Mdev || dev.InUse == inventory.Yes)
+}
+
+func (s *space) find(parent string, name inventory.TypeName) (p, t int) {
+	for p := range s.inv.Parents {
+		if s.inv.Parents[p].Name == parent {
+			return p, slices.Index(s.names[p], name)
+		}
+	}
+	return -1, -1
+}
+
+// left is what a host's counters are when all claims on it are counted in, in
+// the order of [inventory.Own].
+func left(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord) []int {
+	s := newSpace(engine, inv, claims)
+	var counts []int
+	for p := range inv.Parents {
+		for t := range inv.Parents[p].Types {
+			before := -1
+			if n := inv.Parents[p].Types[t].Available; n != nil {
+				before = *n
+			}
+			l, n := s.lefts[p].Clone(), 0
+			most := certain(&inv.Parents[p].Types[t])
+			for n < most && l.Fits(t) {
+				l.Take(t)
+				n++
+			}
+			if before < 0 && n == most {
+				n = before // it said nothing, and that still holds
+			}
+			counts = append(counts, n)
+		}
+	}
+	return counts
+}
+
+// offer is one type of the target that would do for a device.
+type offer struct {
+	parent, typ int
+	verdict     compat.Verdict
+	offer       *compat.Offer
+	score       int // by the policy; less is better
+}
+
+// judge says what a target would create for a device, best first, or why it
+// takes none.
+func (s *space) judge(engine *compat.Engine, from *compat.Source, accepted []api.Acceptance, policy fleet.Policy) ([]offer, *api.Problem) {
+	var good []offer
+	var worst *compat.Verdict // the best of those that will not do
+	n := 0
+	offers := engine.Offers(s.inv)
+	for p := range s.inv.Parents {
+		for t := range s.inv.Parents[p].Types {
+			o := offers[n]
+			n++
+			if !engine.Related(from, o) {
+				continue
+			}
+			v := engine.Check(from, o)
+			if !settles(&v, accepted) {
+				if worst == nil || v.Outcome < worst.Outcome {
+					worst = &v
+				}
+				continue
+			}
+			good = append(good, offer{p, t, v, o, score(&s.inv.Parents[p], t, policy)})
+		}
+	}
+	if len(good) == 0 {
+		if worst == nil {
+			worst = new(compat.NotOffered(from, s.inv))
+		}
+		code := api.NotCompatible
+		if worst.Outcome == compat.Unknown {
+			code = api.NotSettled
+		}
+		return nil, refusal(code, s.inv.Host.Name, from.ID, worst)
+	}
+	slices.SortStableFunc(good, func(a, b offer) int {
+		return cmp.Or(cmp.Compare(a.verdict.Outcome, b.verdict.Outcome), cmp.Compare(a.score, b.score))
+	})
+	return good, nil
+}
+
+// score orders a target's parents by the policy, as far as one host goes.
+func score(p *inventory.Parent, t int, policy fleet.Policy) int {
+	switch policy {
+	case fleet.Pack:
+		return certain(&p.Types[t])
+	case fleet.Spread, fleet.ProvenFirst:
+		return -certain(&p.Types[t])
+	case fleet.OldestFirst:
+		return len(p.Types)
+	}
+	return 0
+}
+
+// settles reports whether a verdict is good, or all that is unknown of it was
+// accepted.
+func settles(v *compat.Verdict, accepted []api.Acceptance) bool {
+	if v.Outcome != compat.Unknown {
+		return v.Outcome == compat.Compatible
+	}
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		if f.Outcome == compat.Unknown && !slices.ContainsFunc(accepted, func(a api.Acceptance) bool { return a.Code == string(f.Code) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func refusal(code api.Code, target, device string, v *compat.Verdict) *api.Problem {
+	p := api.NewProblem(code, "%s cannot take device %s", target, device)
+	for i := range v.Findings {
+		if f := &v.Findings[i]; f.Outcome == v.Outcome {
+			p.Reasons = append(p.Reasons, api.Cause{Subject: device, Code: string(f.Code), Text: f.Text()})
+		}
+	}
+	return p
+}
+
+// place finds a place for every device at once, each on the best offer where
+// that leaves the others one. It tries all ways before it says no.
+func (s *space) place(wishes [][]offer) ([]offer, bool) {
+	if len(wishes) == 0 {
+		return nil, true
+	}
+	for _, o := range wishes[0] {
+		l := s.lefts[o.parent]
+		if !l.Fits(o.typ) {
+			continue
+		}
+		l.Take(o.typ)
+		if rest, ok := s.place(wishes[1:]); ok {
+			return append([]offer{o}, rest...), true
+		}
+		l.Untake(o.typ)
+	}
+	return nil, false
+}
+
+// mixed reports whether room was guessed.
+func (s *space) mixed() bool {
+	return slices.ContainsFunc(s.lefts, (*compat.Left).Mixed)
+}

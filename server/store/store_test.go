@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func openTest(t *testing.T) *Store {
+	t.Helper()
+	s, err := Embedded{Dir: t.TempDir(), Unsynced: true, Log: "/dev/null"}.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func commit(t *testing.T, s *Store, txn Txn, wantOK bool) int64 {
+	t.Helper()
+	rev, ok, err := s.Commit(t.Context(), txn)
+	if err != nil || ok != wantOK {
+		t.Fatalf("committed %v, %v; want %v", ok, err, wantOK)
+	}
+	return rev
+}
+
+// TestCommit: a guard that does not hold leaves everything as it was.
+func TestCommit(t *testing.T) {
+	s := openTest(t)
+	first := commit(t, s, Txn{If: []Guard{{"claim/a", 0}}, Then: []Write{{Key: "claim/a", Value: []byte("1")}, {Key: "room/x", Value: []byte("a")}}}, true)
+	commit(t, s, Txn{If: []Guard{{"claim/a", 0}}, Then: []Write{{Key: "room/x", Value: []byte("b")}}}, false)
+	commit(t, s, Txn{If: []Guard{{"room/x", first}, {"claim/a", first + 1}}, Then: []Write{{Key: "room/x", Value: []byte("c")}}}, false)
+	r, err := s.Get(t.Context(), "room/x")
+	if err != nil || string(r.Value) != "a" || r.Revision != first || r.Created != first {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	second := commit(t, s, Txn{If: []Guard{{"room/x", first}}, Then: []Write{{Key: "room/x", Value: []byte("d")}, {Key: "claim/a", Delete: true}}}, true)
+	if r, err := s.Get(t.Context(), "room/x"); err != nil || r.Created != first || r.Revision != second {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := s.Get(t.Context(), "claim/a"); err != nil || r != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestWatch: all changes, in order, those of one revision together.
+func TestWatch(t *testing.T) {
+	s := openTest(t)
+	before := commit(t, s, Txn{Then: []Write{{Key: "host/a", Value: []byte("0")}}}, true)
+	commit(t, s, Txn{Then: []Write{{Key: "host/a", Value: []byte("1")}, {Key: "host/b", Value: []byte("1")}, {Key: "other", Value: []byte("1")}}}, true)
+	last := commit(t, s, Txn{Then: []Write{{Key: "host/a", Delete: true}}}, true)
+	var got []string
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.Watch(ctx, "host/", before, func(changes []Record, rev int64) error {
+		text := ""
+		for _, c := range changes {
+			text += fmt.Sprintf("%s=%s %v %d;", c.Key, c.Value, c.Gone, c.Revision-before)
+			if c.Revision == last {
+				cancel()
+			}
+		}
+		got = append(got, text)
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	// etcd may put several revisions into one answer, never one into several.
+	all := fmt.Sprint(got)
+	if all != "[host/a=1 false 1;host/b=1 false 1; host/a= true 2;]" && all != "[host/a=1 false 1;host/b=1 false 1;host/a= true 2;]" {
+		t.Error(all)
+	}
+}
+
+// TestBackup: a restored store has every record, and its revisions go on above
+// all that were given before.
+func TestBackup(t *testing.T) {
+	s := openTest(t)
+	var last int64
+	for i := range 3000 { // more than a page
+		last = commit(t, s, Txn{Then: []Write{{Key: fmt.Sprintf("host/%04d", i), Value: fmt.Appendf(nil, "%d", i)}}}, true)
+	}
+	var file bytes.Buffer
+	if n, err := s.Backup(t.Context(), &file); err != nil || n != 3000 {
+		t.Fatalf("%d records, %v", n, err)
+	}
+	if _, err := s.Restore(t.Context(), bytes.NewReader(file.Bytes())); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("restored over what is there: %v", err)
+	}
+	dir := t.TempDir()
+	open := func() *Store {
+		other, err := Embedded{Dir: dir, Unsynced: true, Log: "/dev/null"}.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return other
+	}
+	other := open()
+	if _, err := other.Restore(t.Context(), bytes.NewReader(file.Bytes()[:file.Len()/2])); err == nil {
+		t.Error("half a backup was restored")
+	}
+	if n, err := other.Restore(t.Context(), bytes.NewReader(file.Bytes())); err != nil || n != 3000 {
+		t.Fatalf("%d records, %v", n, err)
+	}
+	for range 2 { // also after a restart
+		r, err := other.Get(t.Context(), "host/2999")
+		if err != nil || string(r.Value) != "2999" || r.Created <= last {
+			t.Fatalf("%+v, %v; created after %d", r, err, last)
+		}
+		if rev := commit(t, other, Txn{If: []Guard{{"host/2999", r.Revision}}, Then: []Write{{Key: "host/2999", Value: []byte("2999")}}}, true); rev <= r.Revision {
+			t.Errorf("revision %d after %d", rev, r.Revision)
+		}
+		if err := other.Close(); err != nil {
+			t.Fatal(err)
+		}
+		other = open()
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"kindred/api"
+	"kindred/compat"
+	"kindred/compat/proofs"
+	"kindred/fleet"
+	"kindred/inventory"
+	"kindred/server/store"
+)
+
+// hostRecord is what is stored of a host's report.
+type hostRecord struct {
+	Own     *inventory.Own `json:"own"`
+	Version string         `json:"version"`
+	Agent   string         `json:"agent"`
+	Mode    api.Mode       `json:"mode"`
+}
+
+// liveRecord is whether a host is heard of, and by which server.
+type liveRecord struct {
+	State   api.HostState `json:"state"`
+	Since   time.Time     `json:"since"`
+	Seen    time.Time     `json:"seen"` // when it was heard last, for one that is silent
+	Replica string        `json:"replica"`
+}
+
+// claimRecord and migrationRecord keep which request they came from: the same
+// request with the same key is answered with them.
+type claimRecord struct {
+	api.Claim
+	Request string `json:"request"`
+}
+
+type migrationRecord struct {
+	api.Migration
+	Digest string `json:"digest"`
+
+	// What the change under way shows of the drivers; it becomes a proof.
+	result compat.Result
+	detail string
+}
+
+// hostState is what this server knows of a host. It does not change.
+type hostState struct {
+	hostRecord
+	revision     int64
+	live         liveRecord
+	liveRevision int64
+}
+
+// view is what this server has seen of the store, at one revision.
+type view struct {
+	catalogs *compat.Catalogs
+	log      *slog.Logger
+
+	mu         sync.RWMutex
+	revision   int64
+	moved      chan struct{} // closed when the revision grows
+	hosts      map[string]*hostState
+	statics    map[string]*inventory.Inventory
+	claims     map[string]*claimRecord
+	migrations map[string]*migrationRecord
+	onTarget   map[string]map[string]bool // host -> claims that hold room on it
+	onHost     map[string]map[string]bool // host -> migrations that are not over
+	rooms      map[string]int64           // host -> revision
+	devices    map[string]store.Record    // HOST/ID -> its claim
+	replicas   map[string]bool
+	revoked    map[string]bool           // serial numbers of certificates
+	proofs     map[string][]compat.Proof // by key in the store
+	engine     *compat.Engine
+	index      *fleet.Index
+
+	wakeMu sync.Mutex
+	wakes  map[string]chan struct{} // by host: closed when its assignments may have changed
+}
+
+func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
+	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), wakes: make(map[string]chan struct{})}
+	v.clear()
+	v.engine = compat.NewEngine(catalogs, nil)
+	v.index = fleet.NewIndex(v.engine)
+	return v
+}
+
+func (v *view) clear() {
+	v.hosts, v.statics = make(map[string]*hostState), make(map[string]*inventory.Inventory)
+	v.claims, v.migrations = make(map[string]*claimRecord), make(map[string]*migrationRecord)
+	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
+	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
+	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]bool), make(map[string][]compat.Proof)
+}
+
+// current is the revision that the view is at.
+func (v *view) current() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.revision
+}
+
+// wait waits until the view has reached a revision.
+func (v *view) wait(ctx context.Context, revision int64, most time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		v.mu.RLock()
+		reached, moved := v.revision >= revision, v.moved
+		v.mu.RUnlock()
+		if reached {
+			return true
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// changed is closed at the next change after now.
+func (v *view) changed() <-chan struct{} {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.moved
+}
+
+// news is closed when a host's assignments may have changed.
+func (v *view) news(host string) <-chan struct{} {
+	v.wakeMu.Lock()
+	defer v.wakeMu.Unlock()
+	if v.wakes[host] == nil {
+		v.wakes[host] = make(chan struct{})
+	}
+	return v.wakes[host]
+}
+
+func (v *view) wake(host string) {
+	v.wakeMu.Lock()
+	defer v.wakeMu.Unlock()
+	if c := v.wakes[host]; c != nil {
+		close(c)
+		delete(v.wakes, host)
+	}
+}
+
+// load begins anew with all records.
+func (v *view) load(records []store.Record, revision int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	dirty := make(map[string]bool)
+	for i := range records {
+		v.take(&records[i], dirty)
+	}
+	v.learn()
+	v.step(revision)
+	v.wakeMu.Lock()
+	defer v.wakeMu.Unlock()
+	for host, c := range v.wakes {
+		close(c)
+		delete(v.wakes, host)
+	}
+}
+
+// apply takes changes, all those of a revision at once.
+func (v *view) apply(changes []store.Record, revision int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	dirty := make(map[string]bool)
+	proofs := false
+	for i := range changes {
+		v.take(&changes[i], dirty)
+		proofs = proofs || strings.HasPrefix(changes[i].Key, store.Proof+"/")
+	}
+	if proofs {
+		v.learn()
+	} else {
+		v.show(dirty)
+	}
+	v.step(revision)
+}
+
+func (v *view) step(revision int64) {
+	v.revision = max(v.revision, revision)
+	close(v.moved)
+	v.moved = make(chan struct{})
+}
+
+// take takes one record. Hosts whose answer it may change become dirty.
+func (v *view) take(r *store.Record, dirty map[string]bool) {
+	kind, name, _ := strings.Cut(r.Key, "/")
+	var err error
+	switch kind {
+	case store.Static:
+		err = v.takeStatic(r, name)
+	case store.Host:
+		err = v.takeHost(r, name)
+		dirty[name] = true
+	case store.Live:
+		var live liveRecord
+		if err = decode(r, &live); err == nil {
+			h := v.host(name)
+			h.live, h.liveRevision = live, written(r)
+			v.hosts[name] = h
+			dirty[name] = true
+		}
+	case store.Claim:
+		err = v.takeClaim(r, name, dirty)
+	case store.Migration:
+		err = v.takeMigration(r, name)
+	case store.Room:
+		put(v.rooms, name, written(r), r.Gone)
+	case store.Device:
+		put(v.devices, name, *r, r.Gone)
+	case store.Replica:
+		put(v.replicas, name, true, r.Gone)
+	case store.Cert:
+		put(v.revoked, name, true, r.Gone)
+	case store.Proof:
+		var f *proofs.File
+		if !r.Gone {
+			if f, err = proofs.Decode(r.Value); err != nil {
+				break
+			}
+			v.proofs[name] = f.Proofs
+			break
+		}
+		delete(v.proofs, name)
+	}
+	if err != nil {
+		v.log.Error("a record of the store cannot be read; it is as if it were not there", "key", r.Key, "error", err)
+	}
+}
+
+func put[T any](m map[string]T, name string, value T, gone bool) {
+	if gone {
+		delete(m, name)
+		return
+	}
+	m[name] = value
+}
+
+// written is the revision to guard by.
+func written(r *store.Record) int64 {
+	if r.Gone {
+		return 0
+	}
+	return r.Revision
+}
+
+func decode(r *store.Record, into any) error {
+	if r.Gone {
+		return nil
+	}
+	return json.Unmarshal(r.Value, into)
+}
+
+// host is a copy of what is known of a host, to be changed.
+func (v *view) host(name string) *hostState {
+	if h := v.hosts[name]; h != nil {
+		return new(*h)
+	}
+	return new(hostState)
+}
+
+func (v *view) takeStatic(r *store.Record, hash string) error {
+	if r.Gone {
+		delete(v.statics, hash)
+		return nil
+	}
+	static, err := decodeStatic(r.Value)
+	if err == nil {
+		v.statics[hash] = static
+	}
+	return err
+}
+
+func (v *view) takeHost(r *store.Record, name string) error {
+	var rec hostRecord
+	if err := decode(r, &rec); err != nil {
+		return err
+	}
+	h := v.host(name)
+	h.hostRecord, h.revision = rec, written(r)
+	if r.Gone && h.liveRevision == 0 {
+		delete(v.hosts, name)
+		return nil
+	}
+	v.hosts[name] = h
+	return nil
+}
+
+func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) error {
+	if old := v.claims[id]; old != nil {
+		drop(v.onTarget, old.Target, id)
+		dirty[old.Target] = true
+		delete(v.claims, id)
+	}
+	if r.Gone {
+		return nil
+	}
+	c := new(claimRecord)
+	if err := decode(r, c); err != nil {
+		return err
+	}
+	c.Fence, c.Revision = r.Created, r.Revision
+	v.claims[id] = c
+	if c.State != api.Ended {
+		add(v.onTarget, c.Target, id)
+		dirty[c.Target] = true
+	}
+	return nil
+}
+
+func (v *view) takeMigration(r *store.Record, id string) error {
+	if old := v.migrations[id]; old != nil {
+		drop(v.onHost, old.Source, id)
+		drop(v.onHost, old.Target, id)
+		delete(v.migrations, id)
+		v.wake(old.Source)
+		v.wake(old.Target)
+	}
+	if r.Gone {
+		return nil
+	}
+	m := new(migrationRecord)
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	m.Revision = r.Revision
+	v.migrations[id] = m
+	if !m.State.Over() {
+		add(v.onHost, m.Source, id)
+		if m.Target != "" {
+			add(v.onHost, m.Target, id)
+		}
+		v.wake(m.Source)
+		v.wake(m.Target)
+	}
+	return nil
+}
+
+func add(m map[string]map[string]bool, name, id string) {
+	if m[name] == nil {
+		m[name] = make(map[string]bool)
+	}
+	m[name][id] = true
+}
+
+func drop(m map[string]map[string]bool, name, id string) {
+	if delete(m[name], id); len(m[name]) == 0 {
+		delete(m, name)
+	}
+}
+
+// learn makes the index anew: what is known of drivers changed.
+func (v *view) learn() {
+	var known []compat.Proof
+	for _, key := range slices.Sorted(maps.Keys(v.proofs)) {
+		known = append(known, v.proofs[key]...)
+	}
+	v.engine = compat.NewEngine(v.catalogs, known)
+	v.index = fleet.NewIndex(v.engine)
+	all := make(map[string]bool, len(v.hosts))
+	for name := range v.hosts {
+		all[name] = true
+	}
+	v.show(all)
+}
+
+// show puts hosts into the index as they answer now: with the room that claims
+// leave. A host that is not heard of keeps the time when it was, one that is has
+// a time that never is too old; see [Server.Targets].
+func (v *view) show(dirty map[string]bool) {
+	var list []*inventory.Own
+	var gone []string
+	for name := range dirty {
+		h := v.hosts[name]
+		if h == nil || h.Own == nil || v.statics[h.Own.Static] == nil {
+			gone = append(gone, name)
+			continue
+		}
+		own := *h.Own
+		own.Taken = never
+		if h.live.State != api.Reporting {
+			own.Taken = h.live.Seen
+		}
+		static := v.statics[own.Static]
+		if ids := v.onTarget[name]; len(ids) > 0 {
+			own.Available = left(v.engine, inventory.Join(static, h.Own), v.openOn(name))
+		}
+		if _, err := v.index.Static(static); err != nil {
+			v.log.Error("a host cannot be counted", "host", name, "error", err)
+			continue
+		}
+		list = append(list, &own)
+	}
+	if len(gone) > 0 {
+		v.index.Remove(gone...)
+	}
+	if len(list) == 0 || v.index.Put(list...) == nil {
+		return
+	}
+	for _, own := range list { // one of them cannot be so: the others can
+		if err := v.index.Put(own); err != nil {
+			v.log.Error("a host cannot be counted", "host", own.Host, "error", err)
+		}
+	}
+}
+
+// never is a time that no inventory is older than.
+var never = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// openOn are the claims that hold room on a host, by id.
+func (v *view) openOn(host string) []*claimRecord {
+	var list []*claimRecord
+	for _, id := range slices.Sorted(maps.Keys(v.onTarget[host])) {
+		list = append(list, v.claims[id])
+	}
+	return list
+}
