@@ -78,6 +78,7 @@ what runs already.`,
   kindred device start -p matrix -t vfio_ap-passthrough --attr assign_adapter=5
   kindred device start 0000:41:00.2 -t mlx5_vfio_pci-15b3:101e --attr vlan=100
   kindred device start 0000:43:00.4 -t nvidia-1148
+  kindred device start --parent 0000:43:00.0 --type nvidia-1148    # a free VF
   kindred device start --auto`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeDefinitions,
@@ -130,7 +131,7 @@ func runDeviceStart(cmd *cobra.Command, opts *startOptions, args []string) error
 
 // startOne starts a device between mdevctl's scripts.
 func startOne(ctx context.Context, cmd *cobra.Command, h *change.Host, d *definition.Definition) (dev change.Device, err error) {
-	if d.UUID == "" && runs(d) == "" {
+	if d.UUID == "" && runs(d) == "" && h.IsMdev(d.Parent, d.Type) {
 		d.UUID = mdev.NewUUID() // scripts are told
 	}
 	err = scripted(ctx, cmd, callout.Start, d, func(*callout.Call) error {

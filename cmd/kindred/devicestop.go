@@ -14,6 +14,7 @@ import (
 	"kindred/definition/callout"
 	"kindred/host/change"
 	"kindred/host/mdev"
+	"kindred/host/tree"
 	"kindred/inventory"
 )
 
@@ -71,10 +72,22 @@ func stopOne(ctx context.Context, cmd *cobra.Command, h *change.Host, id string,
 	stop := func(*callout.Call) error { return h.Stop(ctx, id, change.StopOptions{Force: force}) }
 	dev, ok := mdev.Find(h.Machine, id)
 	if !ok {
+		id = functionOf(cmd, id)
 		return stop(nil)
 	}
 	d := &definition.Definition{UUID: id, Parent: dev.Parent, Type: typeText(dev.Type)}
 	return scripted(ctx, cmd, callout.Stop, d, stop)
+}
+
+// functionOf is the VF of a definition's UUID, or the id itself.
+func functionOf(cmd *cobra.Command, id string) string {
+	_ = definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
+		for _, d := range store.Read(definition.Filter{UUID: id}, warn) {
+			id = runs(&d)
+		}
+		return nil
+	})
+	return id
 }
 
 // startedDevices resolves names of this host's devices: ids, or beginnings of

@@ -30,11 +30,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"kindred/host/mdev"
 	"kindred/host/nvidia"
+	"kindred/host/pci"
 	"kindred/host/proc"
 	"kindred/host/record"
 	"kindred/host/tree"
@@ -78,7 +82,8 @@ func (h *Host) Close() error { return errors.Join(h.Machine.Close(), h.Records.C
 type Request struct {
 	// Kind is Mdev, VF or VGPU; empty is what the ID and the type say.
 	Kind inventory.DeviceKind
-	// ID is the mdev's UUID, empty for a new one, or the VF's address.
+	// ID is the mdev's UUID, empty for a new one, or the VF's address, empty for
+	// one of the parent's that is free.
 	ID string
 	// Parent is the mdev's parent, or the physical function. A VF knows its own:
 	// it need not be given, and is checked when it is.
@@ -121,6 +126,13 @@ func (h *Host) patience() time.Duration {
 // promises its guest. When it returns an error, the machine is as it was,
 // unless the error says otherwise.
 func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
+	if req.ID == "" && h.hasVFs(&req) {
+		return h.startFree(ctx, req)
+	}
+	return h.start(ctx, req)
+}
+
+func (h *Host) start(ctx context.Context, req Request) (Device, error) {
 	dev := Device{ID: req.ID, Kind: req.Kind, Parent: req.Parent, Type: req.Type}
 	if dev.Kind == "" {
 		dev.Kind = h.kind(&dev)
@@ -149,13 +161,55 @@ func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 	}
 	r.Boot, r.Contract = record.Boot(h.Machine), req.Contract
 	if err := r.Check(); err != nil {
-		return dev, h.fail(record.Start, dev.ID, BadValue, fmt.Errorf("the contract: %w", err))
+		return dev, fail(record.Start, dev.ID, BadValue, fmt.Errorf("the contract: %w", err))
 	}
 	r.Change = &record.Change{Op: record.Start, PID: os.Getpid(), Began: now()}
 	if err := h.Records.Put(dev.ID, r); err != nil {
-		return dev, h.fail(record.Start, dev.ID, Failed, err)
+		return dev, fail(record.Start, dev.ID, Failed, err)
 	}
 	return dev, h.carry(ctx, dev.ID, r)
+}
+
+// hasVFs reports whether the request is for any of a card's VFs: a card can
+// have VFs and be a parent of mdevs.
+func (h *Host) hasVFs(req *Request) bool {
+	if req.Kind == inventory.Mdev || !single(req.Parent) || !single(req.Type) {
+		return false
+	}
+	_, err := h.Machine.Readlink(path.Join(pci.Devices, req.Parent, "virtfn0"))
+	return err == nil && !mdev.Offers(h.Machine, req.Parent, req.Type)
+}
+
+// IsMdev reports whether the type is one of mdevs on that parent.
+func (h *Host) IsMdev(parent, typ string) bool {
+	return !h.hasVFs(&Request{Parent: parent, Type: typ})
+}
+
+// startFree starts the first VF of the parent that is free: one without a vGPU
+// type, or one without a driver. From a driver none is taken that was not named:
+// the host may need it.
+func (h *Host) startFree(ctx context.Context, req Request) (Device, error) {
+	var why error
+	for n := 0; ; n++ {
+		to, err := h.Machine.Readlink(path.Join(pci.Devices, req.Parent, "virtfn"+strconv.Itoa(n)))
+		if err != nil {
+			break
+		}
+		one := req
+		one.ID = path.Base(to)
+		if h.kind(&Device{ID: one.ID, Type: req.Type}) == inventory.VF {
+			if driver, err := linkBase(h.Machine, path.Join(pci.Devices, one.ID, "driver")); err != nil || driver != "" {
+				continue
+			}
+		}
+		dev, err := h.start(ctx, one)
+		e, ok := errors.AsType[*Error](err)
+		if !ok || !slices.Contains([]Reason{Started, NotOurs, InUse, Locked, WrongType}, e.Reason) {
+			return dev, err
+		}
+		why = err
+	}
+	return Device{Parent: req.Parent, Type: req.Type}, &Error{Op: record.Start, ID: req.Type, Reason: NoRoom, Detail: "no virtual function of " + req.Parent + " is free; name one to take it from its driver, or stop one", Err: why}
 }
 
 // kind is what a device is by its name and type. NVIDIA's types are of VFs
@@ -223,20 +277,20 @@ func (h *Host) takeBack(ctx context.Context, id string, r record.Device, last in
 // lock takes the device's lock. The error says who has it.
 func (h *Host) lock(ctx context.Context, op, id string) (func(), error) {
 	if !single(id) {
-		return nil, h.fail(op, id, NoDevice, nil)
+		return nil, fail(op, id, NoDevice, nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	unlock, err := h.Records.Lock(ctx, id)
 	switch {
 	case errors.Is(err, record.ErrLocked):
-		e := h.fail(op, id, Locked, nil)
+		e := fail(op, id, Locked, nil)
 		if r, err := h.Records.Device(id); err == nil && r.Change != nil {
 			e.Holders = []proc.Process{proc.Named(h.Machine, r.Change.PID)}
 		}
 		return nil, e
 	case err != nil:
-		return nil, h.fail(op, id, Failed, err)
+		return nil, fail(op, id, Failed, err)
 	}
 	return unlock, nil
 }
@@ -249,7 +303,7 @@ func (h *Host) clear(ctx context.Context, op, id string) error {
 		return nil
 	}
 	if err != nil {
-		return h.fail(op, id, Failed, err)
+		return fail(op, id, Failed, err)
 	}
 	if r.Change == nil && h.is(id, &r) {
 		return nil

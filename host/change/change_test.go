@@ -330,6 +330,23 @@ func start(t *testing.T, h *Host, name string) {
 	}
 }
 
+// TestFree: without an address the first VF is taken that nobody has.
+func TestFree(t *testing.T) {
+	for want, req := range map[string]Request{
+		bare: {Parent: "0000:01:00.0", Type: "var_vfio_pci-1234:0010"}, // the first one has a driver
+		gpu:  {Parent: "0000:02:00.0", Type: "nvidia-1148"},
+	} {
+		_, h := newMachine(t)
+		if dev, err := h.Start(t.Context(), req); err != nil || dev.ID != want {
+			t.Errorf("%+v, %v; want %s", dev, err, want)
+		}
+		_, err := h.Start(t.Context(), req)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != NoRoom || !strings.Contains(err.Error(), "no virtual function of "+req.Parent+" is free") {
+			t.Errorf("when all are taken: %v", err)
+		}
+	}
+}
+
 // TestErrors says why, for what cannot be started.
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -24,6 +24,7 @@ const (
 	WrongType   Reason = "wrong-type"   // the type is not one that this function can have
 	WrongParent Reason = "wrong-parent" // the function belongs to another parent
 	BadValue    Reason = "bad-value"    // an attribute that is not known, or its value
+	NoRoom      Reason = "no-room"      // no VF of the parent is free
 	NotUndone   Reason = "not-undone"   // it failed, and so did undoing it
 )
 
@@ -78,11 +79,11 @@ func (e *Error) why() string {
 		text = "Kindred did not make it, or somebody took it since; it is left alone"
 	case Started:
 		text = "it is started already"
-	case NoDriver, WrongType, WrongParent, BadValue, Failed:
+	case NoDriver, WrongType, WrongParent, BadValue, NoRoom, Failed:
 	}
 	return strings.TrimPrefix(strings.TrimSuffix(text+": "+e.Detail, ": "), ": ")
 }
 
-func (h *Host) fail(op, id string, reason Reason, err error) *Error {
+func fail(op, id string, reason Reason, err error) *Error {
 	return &Error{Op: op, ID: id, Reason: reason, Err: err}
 }

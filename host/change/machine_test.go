@@ -72,6 +72,9 @@ func newMachine(t *testing.T) (*machine, *Host) {
 			m.link(dir+"/physfn", "../"+address[:11]+"0")
 		}
 	}
+	m.link("sys/devices/pci/0000:01:00.0/virtfn0", "../0000:01:00.1")
+	m.link("sys/devices/pci/0000:01:00.0/virtfn1", "../0000:01:00.2")
+	m.link("sys/devices/pci/0000:02:00.0/virtfn0", "../0000:02:00.1")
 	m.link("sys/devices/pci/0000:01:00.1/driver", "../../../bus/pci/drivers/net")
 	m.link("sys/devices/pci/0000:02:00.1/driver", "../../../bus/pci/drivers/nvidia")
 	m.file("sys/devices/pci/0000:02:00.1/nvidia/current_vgpu_type", "0\n")

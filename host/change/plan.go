@@ -157,10 +157,10 @@ func (p *planner) driverOf(dir string) (string, error) {
 	return driver, nil
 }
 
-// settings are the steps for what is outside of sysfs. The kernel takes
-// migratable only while no driver has the VF
+// settings are the steps for what is outside of sysfs: the first ones, and
+// those for when the VF is unbound. The kernel takes migratable only then
 // (Documentation/networking/devlink/devlink-port.rst).
-func (p *planner) settings() (any, unbound []record.Step, err error) {
+func (p *planner) settings() (first, unbound []record.Step, err error) {
 	for _, a := range p.attrs {
 		if err := checkSetting(a); err != nil {
 			return nil, nil, p.no(BadValue, "%v", err)
@@ -176,10 +176,10 @@ func (p *planner) settings() (any, unbound []record.Step, err error) {
 		if a.Name == Migratable {
 			unbound = append(unbound, s)
 		} else {
-			any = append(any, s)
+			first = append(first, s)
 		}
 	}
-	return any, unbound, nil
+	return first, unbound, nil
 }
 
 // vgpu: write the type's number, then the parameters.

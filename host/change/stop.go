@@ -40,7 +40,7 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 	case err == nil && r.Kind != "":
 		return h.unmake(ctx, id, r, opts.Force)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return h.fail(record.Stop, id, Failed, err)
+		return fail(record.Stop, id, Failed, err)
 	case isUUID:
 		err := mdev.Remove(ctx, h.Machine, id, mdev.RemoveOptions{Force: opts.Force, Wait: h.patience()})
 		if err == nil || leftBus(err) {
@@ -48,7 +48,7 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 		}
 		return err
 	}
-	return h.fail(record.Stop, id, NotOurs, nil)
+	return fail(record.Stop, id, NotOurs, nil)
 }
 
 // unmake undoes what the record says.
@@ -59,7 +59,7 @@ func (h *Host) unmake(ctx context.Context, id string, r record.Device, force boo
 	asItWas := r
 	r.Change = &record.Change{Op: record.Stop, PID: os.Getpid(), Began: now(), Made: true}
 	if err := h.Records.Put(id, r); err != nil {
-		return h.fail(record.Stop, id, Failed, err)
+		return fail(record.Stop, id, Failed, err)
 	}
 	err := h.undo(ctx, id, &r, r.Steps, force)
 	switch {

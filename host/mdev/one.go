@@ -12,6 +12,15 @@ import (
 // Dir is the device's directory.
 func Dir(uuid string) string { return path.Join(devicesDir, uuid) }
 
+// Offers reports whether the parent offers the type, by its full name.
+func Offers(d tree.Dir, parent, typ string) bool {
+	if !single(parent) || !single(typ) {
+		return false
+	}
+	_, err := d.Mode(path.Join(classDir, parent, typesDir, typ))
+	return err == nil
+}
+
 // Find reads the one device of that UUID, in lower case, as [Devices] would
 // list it.
 func Find(d tree.Dir, uuid string) (inventory.Device, bool) {

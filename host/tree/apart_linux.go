@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,8 @@ func init() {
 // apart writes the text and answers with the errno, four bytes. Nobody may be
 // left to read it.
 func apart(text string) int {
+	// What ps shows, and proc's comm; otherwise it would be "exe".
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&[]byte("kindred-apart\x00")[0])), 0, 0, 0)
 	var errno unix.Errno
 	err := writeAttr(apartAttr, "", text)
 	if err != nil && !errors.As(err, &errno) {
