@@ -151,27 +151,21 @@ func TestKilled(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					m.writes, m.killAt = 0, at
-					survived := func() (survived bool) {
-						defer func() {
-							if r := recover(); r != nil && r != (killed{}) {
-								panic(r)
-							}
-						}()
+					survived := false
+					killAt(m, at, func() {
 						if op == "start" {
 							_, _ = h.Start(t.Context(), c.req)
 						} else {
 							_ = h.Stop(t.Context(), c.req.ID, StopOptions{})
 						}
-						return true
-					}()
+						survived = true
+					})
 					if survived {
 						if at < 2 {
 							t.Fatal("it wrote nothing")
 						}
 						return
 					}
-					m.killAt = 0
 					planned, err := h.Repair(t.Context(), true)
 					if err != nil || len(planned) != 1 {
 						t.Fatalf("killed before write %d: the dry run says %+v, %v", at, planned, err)
@@ -194,6 +188,123 @@ func TestKilled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// killAt dies before the n-th write of do.
+func killAt(m *machine, n int, do func()) {
+	m.writes, m.killAt = 0, n
+	defer func() {
+		m.killAt = 0
+		if r := recover(); r != nil && r != (killed{}) {
+			panic(r)
+		}
+	}()
+	do()
+}
+
+// TestRepair: what is surely Kindred's is undone; what may be another's, or is
+// in use, is completed.
+func TestRepair(t *testing.T) {
+	for name, c := range map[string]struct {
+		diesAt  int
+		between func(m *machine)
+		want    Action
+		there   bool
+	}{
+		"before it was made":        {1, func(*machine) {}, Undone, false},
+		"made by whoever":           {1, func(m *machine) { m.must(m.create("drv-a", uuid1)) }, Completed, true},
+		"made by us":                {2, func(*machine) {}, Undone, false},
+		"made by us, and in use":    {2, func(m *machine) { m.hold("7") }, Completed, true},
+		"of another type by others": {1, func(m *machine) { m.must(m.create("drv-b", uuid1)) }, Undone, true},
+		"before a boot":             {2, func(m *machine) { m.file("proc/sys/kernel/random/boot_id", "boot-2\n") }, Forgotten, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, h := newMachine(t)
+			killAt(m, c.diesAt, func() { _, _ = h.Start(t.Context(), requests["mdev"].req) })
+			c.between(m)
+			found, err := h.Repair(t.Context(), false)
+			if err != nil || len(found) != 1 || found[0].Action != c.want {
+				t.Fatalf("%+v, %v; want %s", found, err, c.want)
+			}
+			if got := m.has("sys/devices/card/" + uuid1); got != c.there {
+				t.Errorf("the device is there: %t", got)
+			}
+			if _, err := h.Records.Device(uuid1); (err == nil) != (c.want == Completed) {
+				t.Errorf("its record: %v", err)
+			}
+		})
+	}
+}
+
+// TestHeldUp: a function that is open and has left its driver holds the
+// kernel's lock: nothing is written until it is closed.
+func TestHeldUp(t *testing.T) {
+	m, h := newMachine(t)
+	start(t, h, "vf")
+	release := m.hold("011")
+	if err := h.Stop(t.Context(), vf, StopOptions{Force: true}); err == nil {
+		t.Fatal("it was stopped")
+	}
+	m.writes = 0
+	for range 2 {
+		found, err := h.Repair(t.Context(), false)
+		if err != nil || len(found) != 1 || found[0].Action != Left || !strings.Contains(found[0].Err.Error(), "process 71 (qemu) closes it") {
+			t.Errorf("%+v, %v", found, err)
+		}
+	}
+	if m.writes != 0 {
+		t.Errorf("%d writes were begun that would hang", m.writes)
+	}
+	release()
+	m.remove("sys/devices/pci/" + vf + "/vfio-dev")
+	if found, err := h.Repair(t.Context(), false); err != nil || len(found) != 1 || found[0].Action != Completed || m.driver(vf) != "net" {
+		t.Errorf("%+v, %v; its driver is %s", found, err, m.driver(vf))
+	}
+}
+
+// TestNotTaken: a function that somebody has open stays with its driver, and
+// one that cannot be given back stays as it is.
+func TestNotTaken(t *testing.T) {
+	m, h := newMachine(t)
+	before := m.state()
+	release := m.hold("011")
+	_, err := h.Start(t.Context(), requests["vf"].req)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != InUse {
+		t.Errorf("%v", err)
+	}
+	sameState(t, before, m.state())
+	release()
+
+	start(t, h, "vf")
+	before = m.state()
+	m.refuse = func(string, string) error { return unix.EIO }
+	if err := h.Stop(t.Context(), vf, StopOptions{}); !errors.Is(err, unix.EIO) {
+		t.Errorf("%v", err)
+	}
+	m.refuse = nil
+	sameState(t, before, m.state())
+}
+
+// TestOthersSettings: of what Kindred set, only what nobody changed since is
+// set back.
+func TestOthersSettings(t *testing.T) {
+	m, h := newMachine(t)
+	start(t, h, "vf")
+	m.settings["mac"] = "52:54:00:ff:ff:ff"
+	m.must(m.WriteAttr("sys/bus/pci/devices/"+vf+"/driver_override", "nvidia"))
+	if err := h.Stop(t.Context(), vf, StopOptions{}); err == nil {
+		t.Error("the driver it had does not match the override of somebody else: that is an error")
+	}
+	if m.settings["mac"] != "52:54:00:ff:ff:ff" && m.settings["vlan"] != "100:3" || m.text("sys/devices/pci/"+vf+"/driver_override") != "nvidia" {
+		t.Errorf("settings %v\n%s", m.settings, m.state())
+	}
+	m.must(m.WriteAttr("sys/bus/pci/devices/"+vf+"/driver_override", "\n"))
+	if _, err := h.Repair(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+	if m.settings["mac"] != "52:54:00:ff:ff:ff" || m.settings["vlan"] != "0" || m.settings["migratable"] != "disable" || m.driver(vf) != "net" {
+		t.Errorf("settings %v, driver %s", m.settings, m.driver(vf))
 	}
 }
 
