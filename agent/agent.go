@@ -33,8 +33,11 @@ type Agent struct {
 	// wants to know that the agent works.
 	Ready func()
 
-	changed chan struct{} // something was carried out
+	changed chan struct{} // the host is not as it was reported
+	stirred chan struct{} // the same, for who carries out assignments
 	wanted  chan struct{} // there is a new list
+
+	failures map[string]*failure // of assignments that are on the list
 
 	mu   sync.Mutex
 	list *api.Assignments // the newest
@@ -62,6 +65,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		wg.Go(func() { a.watch(ctx) })
 		wg.Go(func() { a.reconcile(ctx, managed) })
 	}
+	wg.Go(func() { a.listen(ctx) })
 	wg.Go(func() { a.report(ctx) })
 	wg.Wait()
 	return nil
@@ -79,7 +83,8 @@ func (a *Agent) defaults() {
 	if a.Log == nil {
 		a.Log = slog.New(slog.DiscardHandler)
 	}
-	a.changed, a.wanted = make(chan struct{}, 1), make(chan struct{}, 1)
+	a.failures = make(map[string]*failure)
+	a.changed, a.stirred, a.wanted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 func (a *Agent) mode() api.Mode {
@@ -92,6 +97,19 @@ func (a *Agent) mode() api.Mode {
 func (a *Agent) ready() {
 	if a.Ready != nil {
 		a.Ready()
+	}
+}
+
+// listen passes on what the machine says.
+func (a *Agent) listen(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.Machine.Changed():
+			kick(a.changed)
+			kick(a.stirred)
+		}
 	}
 }
 

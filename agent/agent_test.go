@@ -199,9 +199,9 @@ func devices(t *testing.T, h *hosts.Host) []inventory.Device {
 var v4 = inventory.TypeName{Namespace: sim.Namespace, Name: "V4"}
 
 // making is an assignment to make a device.
-func making(n int, fence, revision int64) api.Assignment {
+func making(n int, fence, step int64) api.Assignment {
 	return api.Assignment{
-		Migration: fmt.Sprintf("m%d", fence), Claim: fmt.Sprintf("c%d", fence), Fence: fence, Step: revision, Do: api.Make, Device: sim.UUID("target", n),
+		Migration: fmt.Sprintf("m%d", fence), Claim: fmt.Sprintf("c%d", fence), Fence: fence, Step: step, Do: api.Make, Device: sim.UUID("target", n),
 		Spec: api.ClaimDevice{
 			Source: sim.UUID("source", n), Kind: inventory.Mdev, Parent: "sim0", Type: v4, Device: sim.UUID("target", n),
 			Copy:     []api.Attribute{{Name: "weight", Value: "7"}},
@@ -210,8 +210,8 @@ func making(n int, fence, revision int64) api.Assignment {
 	}
 }
 
-func doing(a api.Assignment, do api.Action, revision int64) api.Assignment {
-	a.Do, a.Step = do, revision
+func doing(a api.Assignment, do api.Action, step int64) api.Assignment {
+	a.Do, a.Step = do, step
 	return a
 }
 

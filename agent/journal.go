@@ -41,6 +41,9 @@ type entry struct {
 	Fence  int64      `json:"fence"`
 	Step   int64      `json:"step"`
 	Do     api.Action `json:"do"`
+	// Found is true for a function that was bound to its driver before, and
+	// stays so.
+	Found bool `json:"found,omitempty"`
 }
 
 // maxEntries bounds the memory of devices that are gone.
@@ -111,13 +114,19 @@ func (j *Journal) admits(id string, a *api.Assignment) error {
 
 // begin notes what is about to be carried out. It was admitted.
 func (j *Journal) begin(id string, a *api.Assignment) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	was, known := j.content.Devices[id]
-	next := entry{a.Claim, a.Spec.Source, a.Fence, a.Step, a.Do}
+	was, known := j.device(id)
+	next := entry{a.Claim, a.Spec.Source, a.Fence, a.Step, a.Do, known && was.Claim == a.Claim && was.Found}
 	if known && was == next {
 		return nil
 	}
+	return j.note(id, next)
+}
+
+// note puts a device's entry on the disk.
+func (j *Journal) note(id string, next entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	was, known := j.content.Devices[id]
 	j.content.Devices[id] = next
 	j.bound()
 	if err := j.write(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"kindred/api"
@@ -16,8 +18,8 @@ import (
 	"kindred/inventory"
 )
 
-// reconcile makes the host be as assigned, whenever the list changes, and again
-// while something is not.
+// reconcile makes the host be as assigned, and says how it is: whenever the list
+// or the host changes, from time to time, and again while something is not done.
 func (a *Agent) reconcile(ctx context.Context, m Managed) {
 	retry := backoff{first: a.Retry, most: a.RetryMost}
 	again := time.NewTimer(0)
@@ -28,6 +30,10 @@ func (a *Agent) reconcile(ctx context.Context, m Managed) {
 			return
 		case <-a.wanted:
 			retry.reset()
+		case <-a.stirred:
+			if !sleep(ctx, a.Coalesce) {
+				return
+			}
 		case <-again.C:
 		}
 		settled, err := a.carryOut(ctx, m)
@@ -37,9 +43,11 @@ func (a *Agent) reconcile(ctx context.Context, m Managed) {
 		if err != nil {
 			a.Log.Warn("carry out assignments", "err", err)
 		}
+		wait := a.Poll
 		if err != nil || !settled {
-			again.Reset(retry.wait())
+			wait = retry.wait()
 		}
+		again.Reset(wait)
 	}
 }
 
@@ -60,7 +68,10 @@ func (a *Agent) carryOut(ctx context.Context, m Managed) (settled bool, err erro
 	if err != nil {
 		return false, err
 	}
-	one := &turn{Agent: a, machine: m, inv: inv, policy: allowed}
+	maps.DeleteFunc(a.failures, func(key string, _ *failure) bool {
+		return !slices.ContainsFunc(list.Assignments, func(as api.Assignment) bool { return keyOf(&as) == key })
+	})
+	one := &turn{Agent: a, machine: m, list: list, inv: inv, policy: allowed}
 	report := new(api.StatusReport)
 	settled = true
 	for i := range list.Assignments {
@@ -106,10 +117,42 @@ func (a *Agent) say(ctx context.Context, report *api.StatusReport) error {
 	return nil
 }
 
+// failure is a change that the kernel refused. It is asked again after a while,
+// whatever happens meanwhile: a refusal may itself stir the host.
+type failure struct {
+	status api.Status
+	retry  backoff
+	next   time.Time
+}
+
+func keyOf(as *api.Assignment) string {
+	return fmt.Sprintf("%s %s %d %s", as.Claim, as.Spec.Source, as.Step, as.Do)
+}
+
+// failed is what came of the assignment a moment ago, nil when it can be tried.
+func (t *turn) failed(as *api.Assignment) *api.Status {
+	if f := t.failures[keyOf(as)]; f != nil && time.Now().Before(f.next) {
+		return new(f.status)
+	}
+	return nil
+}
+
+// fail remembers a failure.
+func (t *turn) fail(as *api.Assignment, s *api.Status) *api.Status {
+	f := t.failures[keyOf(as)]
+	if f == nil {
+		f = &failure{retry: backoff{first: t.Retry, most: t.RetryMost}}
+		t.failures[keyOf(as)] = f
+	}
+	f.status, f.next = *s, time.Now().Add(f.retry.wait())
+	return s
+}
+
 // turn is one pass over the assignments.
 type turn struct {
 	*Agent
 	machine Managed
+	list    *api.Assignments
 	inv     *inventory.Inventory
 	policy  *policy.Policy
 	changed bool
@@ -135,6 +178,8 @@ func (t *turn) carryOut(ctx context.Context, as *api.Assignment) (*api.Status, e
 		return t.make(ctx, as, id)
 	case api.Keep:
 		return t.keep(as, id)
+	case api.Hold:
+		return t.hold(as, id)
 	case api.Release:
 		return t.release(ctx, as, id)
 	}
@@ -156,25 +201,21 @@ func (t *turn) notAllowed(parent string, typ inventory.TypeName) string {
 // make has the device made.
 func (t *turn) make(ctx context.Context, as *api.Assignment, id string) (*api.Status, error) {
 	spec := &as.Spec
+	if id == "" && spec.Kind != inventory.Mdev {
+		if id = t.idle(spec); id == "" {
+			return status(as, id, api.Failed, fmt.Sprintf("no function of %s that is %s is idle", spec.Parent, spec.Type.Full())), nil
+		}
+	}
 	if dev := t.inv.Device(id); id != "" && dev != nil {
-		switch {
-		case !dev.Ours || !t.mine(id, as):
-			return status(as, id, api.Failed, "there is a device of this name, which was not made for this claim"), nil
-		case dev.Parent != spec.Parent || dev.Type != spec.Type:
-			return status(as, id, api.Failed, fmt.Sprintf("it is %s on %s", dev.Type.Full(), dev.Parent)), nil
-		}
-		if err := t.Journal.begin(id, as); err != nil {
-			return nil, err
-		}
-		return status(as, id, api.Made, ""), nil
+		return t.there(as, dev)
 	}
 	if !t.policy.Managed(spec.Parent, spec.Type) {
 		return status(as, id, api.Failed, t.notAllowed(spec.Parent, spec.Type)), nil
 	}
+	if s := t.failed(as); s != nil {
+		return s, nil
+	}
 	if id == "" {
-		if spec.Kind != inventory.Mdev {
-			return status(as, id, api.Failed, "which function to use is not said"), nil
-		}
 		id = mdev.NewUUID()
 	}
 	if err := t.Journal.begin(id, as); err != nil {
@@ -196,11 +237,92 @@ func (t *turn) make(ctx context.Context, as *api.Assignment, id string) (*api.St
 		if err := t.Journal.drop(id); err != nil {
 			return nil, err
 		}
-		return status(as, id, api.Failed, err.Error()), nil
+		return t.fail(as, status(as, as.Device, api.Failed, err.Error())), nil
 	}
+	delete(t.failures, keyOf(as))
 	t.changed = true
 	t.Log.Info("made a device", "device", dev.ID, "parent", dev.Parent, "type", dev.Type, "claim", as.Claim)
 	return status(as, dev.ID, api.Made, ""), nil
+}
+
+// there is what is said of a device to be made that is there: it was made for
+// the claim, or is a function that was bound to its driver and is idle.
+func (t *turn) there(as *api.Assignment, dev *inventory.Device) (*api.Status, error) {
+	spec := &as.Spec
+	found := t.found(as, dev)
+	mine := found || dev.Ours && t.mine(dev.ID, as)
+	free := !mine && dev.Kind != inventory.Mdev && dev.InUse == inventory.No && !t.reserved(dev.ID, as)
+	switch {
+	case !mine && !free:
+		return status(as, dev.ID, api.Failed, "there is a device of this name, which was not made for this claim"), nil
+	case dev.Parent != spec.Parent || dev.Type != spec.Type:
+		return status(as, dev.ID, api.Failed, fmt.Sprintf("it is %s on %s", dev.Type.Full(), dev.Parent)), nil
+	case free && !t.policy.Managed(spec.Parent, spec.Type):
+		return status(as, dev.ID, api.Failed, t.notAllowed(spec.Parent, spec.Type)), nil
+	case free && len(spec.Copy) > 0:
+		return status(as, dev.ID, api.Failed, fmt.Sprintf("it is bound to its driver already, and %s can be set only before that", spec.Copy[0].Name)), nil
+	case dev.InUse == inventory.Unknown:
+		return nil, fmt.Errorf("%s: whether a process has it open is not known", dev.ID)
+	}
+	var err error
+	if free || found {
+		err = t.Journal.note(dev.ID, entry{as.Claim, spec.Source, as.Fence, as.Step, as.Do, true})
+	} else {
+		err = t.Journal.begin(dev.ID, as)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return inUse(as, dev), nil
+}
+
+// inUse says that a device is there, and whether a process has it open.
+func inUse(as *api.Assignment, dev *inventory.Device) *api.Status {
+	if dev.InUse == inventory.Yes {
+		return status(as, dev.ID, api.Busy, "")
+	}
+	return status(as, dev.ID, api.Made, "")
+}
+
+// found reports whether the device is a function that the claim got as it was.
+func (t *turn) found(as *api.Assignment, dev *inventory.Device) bool {
+	e, ok := t.Journal.device(dev.ID)
+	return ok && e.Claim == as.Claim && e.Found
+}
+
+// reserved reports whether another assignment has the device.
+func (t *turn) reserved(id string, as *api.Assignment) bool {
+	return slices.ContainsFunc(t.list.Assignments, func(o api.Assignment) bool {
+		if o.Claim == as.Claim && o.Spec.Source == as.Spec.Source {
+			return false
+		}
+		return o.Device == id || o.Device == "" && t.Journal.picked(o.Claim, o.Spec.Source) == id
+	})
+}
+
+// idle is a function of the parent and type that nobody uses; empty for none.
+func (t *turn) idle(spec *api.ClaimDevice) string {
+	for i := range t.inv.Devices {
+		d := &t.inv.Devices[i]
+		if d.Parent == spec.Parent && d.Type == spec.Type && d.Kind == spec.Kind && d.InUse == inventory.No && !t.reserved(d.ID, &api.Assignment{}) {
+			return d.ID
+		}
+	}
+	return ""
+}
+
+// hold changes nothing, and says whether the device is in use.
+func (t *turn) hold(as *api.Assignment, id string) (*api.Status, error) {
+	dev := t.inv.Device(id)
+	switch {
+	case dev == nil && t.inv.DevicesUnread:
+		return nil, errors.New("not all devices could be read: whether it is there is not known")
+	case dev == nil:
+		return status(as, id, api.Gone, ""), nil
+	case dev.InUse == inventory.Unknown:
+		return nil, fmt.Errorf("%s: whether a process has it open is not known", id)
+	}
+	return inUse(as, dev), nil
 }
 
 // keep leaves the device to the host.
@@ -229,8 +351,9 @@ func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api
 		}
 		return status(as, id, api.Gone, ""), nil
 	}
+	found := t.found(as, dev)
 	switch source := id == as.Spec.Source; {
-	case !source && !(dev.Ours && t.mine(id, as)):
+	case !source && !found && !(dev.Ours && t.mine(id, as)):
 		return status(as, id, api.Stuck, "there is a device of this name, which was not made for this claim: it is left alone"), nil
 	case !t.policy.Managed(dev.Parent, dev.Type):
 		return status(as, id, api.Stuck, t.notAllowed(dev.Parent, dev.Type)), nil
@@ -238,10 +361,18 @@ func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api
 	if err := t.Journal.begin(id, as); err != nil {
 		return nil, err
 	}
-	if dev.InUse == inventory.Yes {
+	switch {
+	case dev.InUse == inventory.Yes:
 		return status(as, id, api.Busy, "a process has it open"), nil
+	case dev.Kind == inventory.Mdev || dev.Ours && !found:
+		if s := t.failed(as); s != nil {
+			return s, nil
+		}
+		return t.stopped(as, id, t.machine.Stop(ctx, id))
+	case dev.InUse == inventory.No: // a function that is nobody's now, as it was before
+		return status(as, id, api.Gone, "it stays bound to its driver, as Kindred found it"), nil
 	}
-	return t.stopped(as, id, t.machine.Stop(ctx, id))
+	return nil, fmt.Errorf("%s: whether a process has it open is not known", id)
 }
 
 // stopped says what came of a removal.
@@ -250,13 +381,14 @@ func (t *turn) stopped(as *api.Assignment, id string, err error) (*api.Status, e
 	m, _ := errors.AsType[*mdev.Error](err)
 	switch {
 	case err == nil, m != nil && m.Reason == mdev.NoDevice:
+		delete(t.failures, keyOf(as))
 		t.changed = true
 		t.Log.Info("removed a device", "device", id, "claim", as.Claim)
 		return status(as, id, api.Gone, ""), nil
 	case e != nil && e.Reason == change.Locked:
 		return nil, err
 	case e != nil && (e.Reason == change.InUse || e.Reason == change.HeldUp), m != nil && (m.Reason == mdev.InUse || m.Reason == mdev.BeingRemoved):
-		return status(as, id, api.Busy, err.Error()), nil
+		return t.fail(as, status(as, id, api.Busy, err.Error())), nil
 	}
-	return status(as, id, api.Stuck, err.Error()), nil
+	return t.fail(as, status(as, id, api.Stuck, err.Error())), nil
 }

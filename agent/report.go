@@ -86,7 +86,6 @@ func (a *Agent) woken(ctx context.Context, most time.Duration) bool {
 		return false
 	case <-t.C:
 		return true
-	case <-a.Machine.Changed():
 	case <-a.changed:
 	}
 	return sleep(ctx, a.Coalesce)

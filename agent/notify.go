@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Service is the service manager that started this process: sd_notify(3). The
+// zero value is none.
+type Service struct {
+	socket string
+	// Watchdog is within what time the manager wants to hear that the process
+	// works; 0: it does not.
+	Watchdog time.Duration
+}
+
+// ServiceOf reads what the manager said in the environment.
+func ServiceOf(getenv func(string) string) Service {
+	s := Service{socket: getenv("NOTIFY_SOCKET")}
+	if pid := getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
+		if us, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64); err == nil && us > 0 {
+			s.Watchdog = time.Duration(us) * time.Microsecond
+		}
+	}
+	return s
+}
+
+// Tell tells the manager how the process is: READY=1, WATCHDOG=1, STOPPING=1.
+// A manager that does not listen is no fault of the process.
+func (s Service) Tell(state ...string) error {
+	if s.socket == "" {
+		return nil
+	}
+	name := s.socket
+	if strings.HasPrefix(name, "@") { // abstract
+		name = "\x00" + name[1:]
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(strings.Join(state, "\n")))
+	return err
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"kindred/agent"
+)
+
+// TestService: what systemd said, and what it hears.
+func TestService(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "s")
+	for _, name := range []string{file, "@kindred-test-" + strconv.FormatInt(time.Now().UnixNano(), 36)} {
+		path := name
+		if name[0] == '@' {
+			path = "\x00" + name[1:]
+		}
+		l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"}
+		s := agent.ServiceOf(func(key string) string { return env[key] })
+		if s.Watchdog != 30*time.Second {
+			t.Errorf("the watchdog wants to hear within %v", s.Watchdog)
+		}
+		if err := s.Tell("READY=1", "WATCHDOG=1"); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 64)
+		if n, err := l.Read(buf); err != nil || string(buf[:n]) != "READY=1\nWATCHDOG=1" {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+		l.Close()
+	}
+	other := map[string]string{"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
+	if s := agent.ServiceOf(func(key string) string { return other[key] }); s.Watchdog != 0 || s.Tell("READY=1") != nil {
+		t.Errorf("another process is watched: %+v", s)
+	}
+}
