@@ -104,7 +104,10 @@ func (m *migrationRecord) observed(c *claimRecord, now time.Time) ([]store.Write
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, w)
+		// Devices of one type that moved between the same builds prove the same.
+		if !slices.ContainsFunc(list, func(o store.Write) bool { return o.Key == w.Key }) {
+			list = append(list, w)
+		}
 	}
 	return list, nil
 }

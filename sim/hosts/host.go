@@ -57,6 +57,33 @@ func New(name string, m *sim.Machine, dir string) (*Host, error) {
 	return h, nil
 }
 
+// Build makes a host of one build of the simulated driver (see [sim.Build]),
+// with parents sim0, sim1 and on, of 16 units each: an instance takes 4.
+func Build(name, build string, parents int, dir string) (*Host, error) {
+	d, err := sim.Build(build)
+	if err != nil {
+		return nil, err
+	}
+	setup := sim.Setup{Name: name}
+	for n := range parents {
+		setup.Parents = append(setup.Parents, sim.Parent{Name: fmt.Sprintf("sim%d", n), Driver: d})
+	}
+	m, err := sim.New(setup)
+	if err != nil {
+		return nil, err
+	}
+	return New(name, m, dir)
+}
+
+// Agent makes the host's agent, which manages it.
+func (h *Host) Agent(fleet agent.Fleet) (*agent.Agent, error) {
+	journal, err := h.Journal()
+	if err != nil {
+		return nil, err
+	}
+	return &agent.Agent{Name: h.Name, Version: "simulated", Machine: h, Fleet: fleet, Journal: journal}, nil
+}
+
 // Allow writes the host's policy file, as its operator would.
 func (h *Host) Allow(text string) error {
 	file := filepath.Join(h.dir, policy.File)
