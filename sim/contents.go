@@ -39,21 +39,41 @@ func (c *contents) word(i uint64) uint64 {
 	return x ^ x>>29
 }
 
-// memory gives the memory's bytes from an offset on.
+// pageSize is how much of the memory is alike but for its first word.
+const pageSize = 4096
+
+// memory gives the memory's bytes from an offset on. Its pages begin with a word
+// of their own and go on alike: what is moved is to cost little beside moving it.
 func (c *contents) memory(p []byte, at uint64) {
+	var whole []byte // a page that was written already
+	for len(p) > 0 {
+		off := at % pageSize
+		n := int(min(pageSize-off, uint64(len(p))))
+		switch {
+		case n < pageSize:
+			c.page(p[:n], at/pageSize, off)
+		case whole == nil:
+			whole = p[:n]
+			c.page(whole, at/pageSize, 0)
+		default:
+			copy(p[:n], whole)
+			binary.LittleEndian.PutUint64(p, c.word(at/pageSize+pageSize))
+		}
+		at, p = at+uint64(n), p[n:]
+	}
+}
+
+// page gives bytes of one page from an offset on.
+func (c *contents) page(p []byte, page, off uint64) {
 	var word [8]byte
 	for len(p) > 0 {
-		if at%8 == 0 {
-			for ; len(p) >= 8; at, p = at+8, p[8:] {
-				binary.LittleEndian.PutUint64(p, c.word(at/8))
-			}
-			if len(p) == 0 {
-				return
-			}
+		i := off / 8
+		if i == 0 {
+			i = page + pageSize
 		}
-		binary.LittleEndian.PutUint64(word[:], c.word(at/8))
-		n := copy(p, word[at%8:])
-		at, p = at+uint64(n), p[n:]
+		binary.LittleEndian.PutUint64(word[:], c.word(i))
+		n := copy(p, word[off%8:])
+		off, p = off+uint64(n), p[n:]
 	}
 }
 

@@ -163,13 +163,17 @@ func (d *device) Info() (*vfio.Info, error) {
 	return info, nil
 }
 
+// errNotMigratable is what the kernel answers for a driver without migration
+// operations (vfio_ioctl_device_feature of vfio_main.c).
+var errNotMigratable = fmt.Errorf("%w: %w", vfio.ErrNotMigratable, unix.ENOTTY)
+
 func (d *device) Migration() (vfio.Flags, error) {
 	if err := d.begin(OpMigration); err != nil {
 		return 0, err
 	}
 	defer d.mu.Unlock()
 	if d.driver.Migration.None {
-		return 0, d.errorf(OpMigration, fmt.Errorf("%w: %w", vfio.ErrNotMigratable, unix.ENOTTY))
+		return 0, d.errorf(OpMigration, errNotMigratable)
 	}
 	flags := d.driver.Migration.flags()
 	if flags&vfio.FlagStopCopy == 0 {
@@ -184,7 +188,7 @@ func (d *device) State() (vfio.State, error) {
 	}
 	defer d.mu.Unlock()
 	if d.driver.Migration.None {
-		return sError, d.errorf(OpState, unix.ENOTTY)
+		return sError, d.errorf(OpState, errNotMigratable)
 	}
 	return d.mig, nil
 }
@@ -197,7 +201,7 @@ func (d *device) SetState(to vfio.State) (vfio.Session, error) {
 	}
 	defer d.mu.Unlock()
 	if d.driver.Migration.None {
-		return nil, d.errorf(OpSetState, unix.ENOTTY)
+		return nil, d.errorf(OpSetState, errNotMigratable)
 	}
 	var opened *session
 	for d.mig != to {

@@ -23,6 +23,7 @@ type Reader struct {
 	head    [headSize]byte
 	buf     []byte // one frame's body
 	rest    []byte // the part of buf that is to be handed out
+	into    []byte // where a Read wants payload, if it is large enough
 	digest  hash.Hash
 	last    uint32 // kind of the frame before
 	next    uint64 // sequence of the next frame
@@ -83,8 +84,17 @@ func (s *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if len(s.rest) == 0 && len(p) >= MaxFrame {
+		s.into = p // a frame that fits is read there, and need not be copied
+		defer func() { s.into = nil }()
+	}
 	if !s.fill() {
 		return 0, s.err
+	}
+	if len(p) >= MaxFrame && &s.rest[0] == &p[0] {
+		n := len(s.rest)
+		s.rest = nil
+		return n, nil
 	}
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
@@ -149,10 +159,15 @@ func (s *Reader) frame() (uint32, []byte, error) {
 	case !follows(s.last, h.kind):
 		return 0, nil, s.wrong(Corrupt, "a frame of the kind %s stands where none belongs", frameNames[h.kind])
 	}
-	if cap(s.buf) < int(h.length) {
-		s.buf = make([]byte, h.length)
+	var body []byte
+	if h.kind == payloadFrame && s.into != nil {
+		body = s.into[:h.length]
+	} else {
+		if cap(s.buf) < int(h.length) {
+			s.buf = make([]byte, h.length)
+		}
+		body = s.buf[:h.length]
 	}
-	body := s.buf[:h.length]
 	if _, err := io.ReadFull(s.r, body); err != nil {
 		return 0, nil, s.failed(err, "in a frame of the kind "+frameNames[h.kind])
 	}
