@@ -109,24 +109,19 @@ func (s *side) proofSide() *ProofSide {
 	return &ProofSide{Host: s.inv.Host.Name, Parent: s.parent.Name, Kernel: s.inv.Host.Kernel.Release, Build: slices.Clone(s.build.Parts)}
 }
 
-// Policy is how proofs count for the type, as its catalog says it; without a
+// Policy is how proofs count for a type, as its catalog says it; without a
 // catalog nothing is known.
-func (o *Offer) Policy() ProofPolicy {
+func (e *Engine) Policy(t inventory.TypeName) ProofPolicy {
 	p := ProofPolicy{Lowest: WorkingState, Canaries: CanariesUnknown, Truncated: inventory.Unknown}
-	if o.catalog == nil {
+	c := e.catalogs.For(t.Namespace)
+	if c == nil {
 		return p
 	}
-	given := o.catalog.Proof
-	if given.Lowest == 0 {
-		given.Lowest = p.Lowest
-	}
-	if given.Canaries == "" {
-		given.Canaries = p.Canaries
-	}
-	if given.Truncated == "" {
-		given.Truncated = p.Truncated
-	}
-	given.Exercise, given.Observe = given.Exercises(o.name.Name), given.Observes(o.name.Name)
+	given := c.Proof
+	given.Lowest = cmp.Or(given.Lowest, p.Lowest)
+	given.Canaries = cmp.Or(given.Canaries, p.Canaries)
+	given.Truncated = cmp.Or(given.Truncated, p.Truncated)
+	given.Exercise, given.Observe = given.Exercises(t.Name), given.Observes(t.Name)
 	return given
 }
 

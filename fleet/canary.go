@@ -103,7 +103,7 @@ func (f *Fleet) waits(k *kindReach, from *host, offering map[*offer]*host, found
 			p = &pending{Canary: Canary{
 				Key: key, SourceType: proof.SourceType, TargetType: proof.TargetType,
 				SourceBuild: s.what.Build().Short(), TargetBuild: o.what.Build().Short(),
-				From: from.name, To: offering[o].name, Canaries: o.what.Policy().Canaries,
+				From: from.name, To: offering[o].name, Canaries: f.engine.Policy(proof.TargetType).Canaries,
 			}, offers: make(map[*offer]bool)}
 			found[key] = p
 		}
