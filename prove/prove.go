@@ -23,7 +23,10 @@ type Prover struct {
 	// Progress is told what is going on; nil for nobody. It is called often.
 	Progress func(Step)
 
-	controls map[Side]*control // of targets, that were tried already
+	// What is known of targets already: one is not read and tried anew for each
+	// of many recordings.
+	offers   map[Side]*compat.Offer
+	controls map[Side]*control
 }
 
 // Step is what a proof is at.
@@ -77,11 +80,11 @@ func (p *Prover) Control(ctx context.Context, r *Recording, s *Side) error {
 // Replay proves a transfer from where a recording was made to a side.
 func (p *Prover) Replay(ctx context.Context, r *Recording, to *Side) (*compat.Proof, error) {
 	source := p.Engine.Source(r.header.Inventory, r.header.Device())
-	target, err := to.offer(ctx, p.Engine)
+	target, err := p.offer(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	policy := target.Policy()
+	policy := p.Engine.Policy(to.Type)
 	if policy.Canaries == compat.CanariesUnsafe {
 		return nil, fmt.Errorf("%s: %w", to, ErrUnsafe)
 	}
@@ -98,6 +101,22 @@ func (p *Prover) Replay(ctx context.Context, r *Recording, to *Side) (*compat.Pr
 		return nil, err
 	}
 	return &proof, nil
+}
+
+// offer is what the target's inventory said of it when it was first asked.
+func (p *Prover) offer(ctx context.Context, s *Side) (*compat.Offer, error) {
+	if o, ok := p.offers[*s]; ok {
+		return o, nil
+	}
+	o, err := s.offer(ctx, p.Engine)
+	if err != nil {
+		return nil, err
+	}
+	if p.offers == nil {
+		p.offers = make(map[Side]*compat.Offer)
+	}
+	p.offers[*s] = o
+	return o, nil
 }
 
 // trial is one proof being made.

@@ -129,16 +129,12 @@ func OpenRecording(file *os.File) (*Recording, error) {
 
 // Record makes a canary, exercises it and records its state.
 func (p *Prover) Record(ctx context.Context, s *Side) (*Recording, error) {
-	offer, err := s.offer(ctx, p.Engine)
-	if err != nil {
-		return nil, err
-	}
-	policy := offer.Policy()
+	policy := p.Engine.Policy(s.Type)
 	if policy.Canaries == compat.CanariesUnsafe {
 		return nil, fmt.Errorf("%s: %w", s, ErrUnsafe)
 	}
 	var r *Recording
-	err = withCanary(ctx, s, func(id string, d vfio.Device) error {
+	err := withCanary(ctx, s, func(id string, d vfio.Device) error {
 		inv, err := s.Host.Inventory(ctx)
 		if err != nil {
 			return err
@@ -187,14 +183,10 @@ func (p *Prover) RecordDevice(ctx context.Context, h Host, id string) (_ *Record
 		return fail(err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	source := p.Engine.Source(extract, &extract.Devices[0])
-	home := p.Engine.Home(source)
-	if home == nil {
-		return fail(ErrNotOffered)
-	}
-	policy := home.Policy()
+	device := &extract.Devices[0]
+	policy := p.Engine.Policy(device.Type)
 	policy.Exercise = nil
-	r, err := p.record(ctx, &Side{h, source.Parent(), source.Type()}, d, &policy, extract)
+	r, err := p.record(ctx, &Side{h, device.Parent, device.Type}, d, &policy, extract)
 	if err != nil {
 		return fail(err)
 	}

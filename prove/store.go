@@ -159,12 +159,16 @@ func WriteKey(name, signer string) (*proofs.PrivateKey, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	next := name + ".new"
-	if err := renameio.WriteFile(next, key.Encode(), 0o600); err != nil {
+	next, err := os.CreateTemp(filepath.Dir(name), ".key-") // nobody else can read it
+	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	defer os.Remove(next)
-	if err := os.Link(next, name); err != nil { // unlike a rename, it replaces nothing
+	defer os.Remove(next.Name())
+	_, err = next.Write(key.Encode())
+	if err := errors.Join(err, next.Sync(), next.Close()); err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	if err := os.Link(next.Name(), name); err != nil { // unlike a rename, it replaces nothing
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	return key, writePublic(name, key)

@@ -264,9 +264,13 @@ func runStreamReplay(cmd *cobra.Command, opts *streamReplayOptions, names []stri
 		return err
 	}
 	defer s.end()
+	inv, err := s.live.Inventory(s.ctx)
+	if err != nil {
+		return err
+	}
 	made := []proved{}
 	for _, name := range names {
-		m, err := s.replay(opts, name)
+		m, err := s.replay(opts, inv, name)
 		if err != nil {
 			return s.interrupted(err)
 		}
@@ -293,16 +297,12 @@ func openRecording(name string) (*prove.Recording, error) {
 }
 
 // replay replays one stream and keeps the proof.
-func (s *session) replay(opts *streamReplayOptions, name string) (proved, error) {
+func (s *session) replay(opts *streamReplayOptions, inv *inventory.Inventory, name string) (proved, error) {
 	r, err := openRecording(name)
 	if err != nil {
 		return proved{}, err
 	}
 	defer r.Close()
-	inv, err := s.live.Inventory(s.ctx)
-	if err != nil {
-		return proved{}, err
-	}
 	sides, err := s.offering(inv, cmp.Or(opts.typ, r.Header().Device().Type.Full()), opts.parent)
 	if err != nil {
 		return proved{}, fmt.Errorf("stream %s: %w", name, err)
