@@ -26,8 +26,17 @@ const kbuildRebuilt = `ccflags-y += -fno-inline-small-functions
 obj-m += mtty.o
 `
 
-// variants are further builds of a module, named by what a Host asks for.
-var variants = map[string]string{"mtty-rebuilt": "mtty"}
+// kbuildNewer builds an mtty whose streams say another minor version, which the
+// driver itself does not take.
+const kbuildNewer = `obj-m += mtty.o
+`
+
+// newerMinor is the change that makes it.
+var newerMinor = [2]string{"#define MTTY_MINOR_VER 0", "#define MTTY_MINOR_VER 1"}
+
+// variants are further builds of a module, named by what a Host asks for: the
+// module, and the ending of the directory that they are built in.
+var variants = map[string]string{"mtty-rebuilt": "mtty", "mtty-newer": "mtty"}
 
 // imageModules are taken from the kernel package, with what they depend on.
 var imageModules = []string{
@@ -40,7 +49,7 @@ var imageModules = []string{
 // recipe hashes all that decides the result besides the kernel's version.
 func recipe() string {
 	const layout = "3" // raise it when the steps below change
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{layout, kbuild, kbuildRebuilt}, imageModules...), "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{layout, kbuild, kbuildRebuilt, kbuildNewer, newerMinor[1]}, imageModules...), "\x00")))
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -106,7 +115,7 @@ func buildSamples(ctx context.Context, k kernel, work, samples, out string) erro
 		return err
 	}
 	src := filepath.Join(work, "src")
-	for _, dir := range []string{src, samples, samples + "-rebuilt"} {
+	for _, dir := range []string{src, samples, samples + "-rebuilt", samples + "-newer"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -122,6 +131,7 @@ func buildSamples(ctx context.Context, k kernel, work, samples, out string) erro
 	}{
 		{samples, kbuild, []string{"mtty.c", "mdpy.c", "mdpy-defs.h", "mbochs.c"}},
 		{samples + "-rebuilt", kbuildRebuilt, []string{"mtty.c"}},
+		{samples + "-newer", kbuildNewer, []string{"mtty.c"}},
 	} {
 		for _, name := range b.files {
 			if err := copyFile(filepath.Join(b.dir, name), filepath.Join(from, name), 0o644); err != nil {
@@ -130,6 +140,11 @@ func buildSamples(ctx context.Context, k kernel, work, samples, out string) erro
 		}
 		if err := os.WriteFile(filepath.Join(b.dir, "Kbuild"), []byte(b.kbuild), 0o644); err != nil {
 			return err
+		}
+		if strings.HasSuffix(b.dir, "-newer") {
+			if err := replaceIn(filepath.Join(b.dir, "mtty.c"), newerMinor[0], newerMinor[1]); err != nil {
+				return err
+			}
 		}
 		// The path is mapped away, in what kbuild generates too: a build-id shall
 		// depend on source and flags, not on the name of a temporary directory.
@@ -147,11 +162,24 @@ func buildSamples(ctx context.Context, k kernel, work, samples, out string) erro
 		}
 	}
 	for name, module := range variants {
-		if err := copyFile(filepath.Join(out, "variants", name+".ko"), filepath.Join(samples+"-rebuilt", module+".ko"), 0o644); err != nil {
+		built := filepath.Join(samples+strings.TrimPrefix(name, module), module+".ko")
+		if err := copyFile(filepath.Join(out, "variants", name+".ko"), built, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replaceIn changes the one place of a file that has the text.
+func replaceIn(name, from, to string) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(data), from); n != 1 {
+		return fmt.Errorf("%s has %q %d times: this kernel's source is another", name, from, n)
+	}
+	return os.WriteFile(name, []byte(strings.Replace(string(data), from, to, 1)), 0o644)
 }
 
 func copyFile(to, from string, perm os.FileMode) error {
