@@ -255,7 +255,7 @@ func TestDrainWithoutSearch(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.greedy()
-		p.tries = improveTries
+		p.tries = improveTries + improveEach*len(p.jobs)
 		for _, j := range p.jobs {
 			if j.to == nil {
 				p.squeeze(j, improveDepth, make(map[*host]bool))

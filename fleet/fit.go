@@ -65,9 +65,17 @@ type wish struct {
 // goes back on the last one where the rest has no place; devices of one class
 // are not tried in more than one order.
 func (s *space) fit(wishes []wish) (offers []int, ok bool) {
+	offers, ok, _ = s.fitWithin(wishes, -1)
+	return offers, ok
+}
+
+// fitWithin is fit with at most so many steps, and any number where that is
+// negative. What it did in the end is how many it took: as many as it had when
+// it gave up, and then that the devices do not fit is not certain.
+func (s *space) fitWithin(wishes []wish, limit int) (offers []int, ok bool, steps int) {
 	for _, w := range wishes {
 		if !slices.ContainsFunc(w.offers, s.fits) {
-			return nil, false
+			return nil, false, 0
 		}
 	}
 	order := make([]int, len(wishes))
@@ -79,11 +87,11 @@ func (s *space) fit(wishes []wish) (offers []int, ok bool) {
 			return cmp.Or(cmp.Compare(len(wishes[a].offers), len(wishes[b].offers)), cmp.Compare(wishes[a].class.id, wishes[b].class.id))
 		})
 	}
-	f := fitting{space: s, wishes: wishes, order: order, offers: make([]int, len(wishes))}
+	f := fitting{space: s, wishes: wishes, order: order, offers: make([]int, len(wishes)), limit: limit}
 	if !f.place(0, 0) {
-		return nil, false
+		return nil, false, f.tries
 	}
-	return f.offers, true
+	return f.offers, true, f.tries
 }
 
 type fitting struct {
@@ -92,6 +100,7 @@ type fitting struct {
 	order  []int // of wishes
 	offers []int // the answer
 	tries  int
+	limit  int
 	failed map[string]bool // what cannot be completed, see key
 }
 
@@ -100,6 +109,9 @@ type fitting struct {
 func (f *fitting) place(n, from int) bool {
 	if n == len(f.order) {
 		return true
+	}
+	if f.tries == f.limit {
+		return false
 	}
 	var key string
 	if f.tries++; f.tries > 32 {
@@ -124,7 +136,7 @@ func (f *fitting) place(n, from int) bool {
 		}
 		f.untake(o)
 	}
-	if key != "" {
+	if key != "" && f.tries != f.limit {
 		if f.failed == nil {
 			f.failed = make(map[string]bool)
 		}

@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	improveTries = 200_000 // fits that improving may try
+	improveTries = 20_000  // steps that improving may take,
+	improveEach  = 50      // and so many more for each owner
 	improveHosts = 64      // hosts that it looks at for one owner
 	improveDepth = 3       // owners that make way one after the other
+	repackTries  = 300     // steps for putting the owners on one host anew
 	exactJobs    = 24      // owners up to which all plans are tried
 	exactTries   = 100_000 // and how often
 )
@@ -29,7 +31,7 @@ func (p *packing) improve() {
 	if len(left) == 0 {
 		return
 	}
-	p.tries = improveTries
+	p.tries = improveTries + improveEach*len(p.jobs)
 	for _, j := range left {
 		if p.tries <= 0 {
 			break
@@ -55,6 +57,7 @@ func (p *packing) moved() int {
 // not asked again.
 func (p *packing) squeeze(j *job, depth int, asked map[*host]bool) bool {
 	hosts := p.some(j)
+	p.tries -= len(hosts)
 	for _, h := range hosts {
 		if !asked[h] && !p.apart(j, h) && p.repack(h, append(slices.Clone(p.placed[h]), j)) {
 			return true
@@ -64,14 +67,20 @@ func (p *packing) squeeze(j *job, depth int, asked map[*host]bool) bool {
 		return false
 	}
 	for _, h := range hosts {
-		if asked[h] || p.tries <= 0 || p.stays[h].any(j.apart) {
+		if asked[h] || p.stays[h].any(j.apart) {
 			continue
 		}
 		asked[h] = true
 		for _, v := range slices.Clone(p.placed[h]) {
-			before := slices.Clone(p.placed[h])
-			others := slices.DeleteFunc(slices.Clone(before), func(o *job) bool { return o == v })
-			if slices.ContainsFunc(others, func(o *job) bool { return conflict(o, j) }) || !p.repack(h, append(others, j)) {
+			if p.tries <= 0 {
+				break
+			}
+			others := slices.DeleteFunc(slices.Clone(p.placed[h]), func(o *job) bool { return o == v })
+			if slices.ContainsFunc(others, func(o *job) bool { return conflict(o, j) }) {
+				continue
+			}
+			before := p.keep(h)
+			if !p.repack(h, append(others, j)) {
 				continue
 			}
 			v.to, v.offers = nil, nil
@@ -80,13 +89,26 @@ func (p *packing) squeeze(j *job, depth int, asked map[*host]bool) bool {
 				return true
 			}
 			j.to, j.offers = nil, nil
-			if !p.repack(h, before) {
-				panic("what was there fits") // a plan is made of sets that fit
-			}
+			before()
 		}
 		delete(asked, h)
 	}
 	return false
+}
+
+// keep remembers what is on a host; what it returns puts it back.
+func (p *packing) keep(h *host) (back func()) {
+	space, placed := p.spaces[h], p.placed[h]
+	offers := make([][]int, len(placed))
+	for i, j := range placed {
+		offers[i] = j.offers
+	}
+	return func() {
+		p.spaces[h], p.placed[h] = space, placed
+		for i, j := range placed {
+			j.to, j.offers = h, offers[i]
+		}
+	}
 }
 
 func conflict(a, b *job) bool {
@@ -108,8 +130,9 @@ func (p *packing) some(j *job) []*host {
 
 // repack puts exactly these jobs on a host, whichever parents they get; false,
 // with all as it was, where they do not fit.
-func (p *packing) repack(h *host, jobs []*job) bool {
-	p.tries--
+func (p *packing) repack(h *host, jobs []*job) bool { return p.repackWithin(h, jobs, repackTries) }
+
+func (p *packing) repackWithin(h *host, jobs []*job, limit int) bool {
 	var wishes []wish
 	for _, j := range jobs {
 		list := p.wishes(j.kind, h)
@@ -119,7 +142,8 @@ func (p *packing) repack(h *host, jobs []*job) bool {
 		wishes = append(wishes, list...)
 	}
 	s := newSpace(h)
-	offers, ok := s.fit(wishes)
+	offers, ok, steps := s.fitWithin(wishes, limit)
+	p.tries -= 1 + steps
 	if !ok {
 		return false
 	}
@@ -143,6 +167,7 @@ type exhaustion struct {
 	most  int
 	tries int
 	fit   map[string]bool
+	vague bool // some set of owners was given up
 }
 
 // exhaust tries all plans for some jobs and keeps the best. When it comes to
@@ -169,7 +194,9 @@ func (p *packing) exhaust() {
 	if !x.try(0, 0) {
 		return
 	}
-	p.proved = x.most
+	if !x.vague {
+		p.proved = x.most
+	}
 	if x.best == nil {
 		return
 	}
@@ -180,7 +207,7 @@ func (p *packing) exhaust() {
 		}
 	}
 	for h, jobs := range p.placed {
-		if !p.repack(h, jobs) {
+		if !p.repackWithin(h, jobs, -1) {
 			panic("what was tried fits") // try asked the same of every host
 		}
 	}
@@ -238,7 +265,10 @@ func (x *exhaustion) fits(h *host) bool {
 		for _, j := range x.on[h] {
 			wishes = append(wishes, x.wishes(j.kind, h)...)
 		}
-		_, ok = newSpace(h).fit(wishes)
+		var steps int
+		_, ok, steps = newSpace(h).fitWithin(wishes, exactTries/10)
+		x.vague = x.vague || steps == exactTries/10
+		x.tries += steps / 100
 		x.fit[key] = ok
 	}
 	return ok

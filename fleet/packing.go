@@ -202,15 +202,6 @@ func (p *packing) place(j *job, h *host) bool {
 	return true
 }
 
-// remove takes a job from its host again.
-func (p *packing) remove(j *job) {
-	for _, o := range j.offers {
-		p.spaces[j.to].untake(o)
-	}
-	p.placed[j.to] = slices.DeleteFunc(p.placed[j.to], func(o *job) bool { return o == j })
-	j.to, j.offers = nil, nil
-}
-
 // greedy places the kinds with the fewest hosts first, the largest of them
 // first, each job on the best host that has room.
 func (p *packing) greedy() {
