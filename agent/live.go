@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"kindred/host"
 	"kindred/host/change"
@@ -19,7 +21,15 @@ type Live struct {
 	host    *host.Host
 	modules []string
 	changed chan struct{}
+
+	mu       sync.Mutex
+	managers *host.Managers
+	asked    time.Time // when they were asked for
 }
+
+// managersAge is how old the versions of VM managers may be. A guest that runs
+// has the one it was started with anyway.
+const managersAge = 10 * time.Minute
 
 // Observe opens this machine. Modules are kernel modules that builds are made
 // of, besides the ones found to take part.
@@ -35,7 +45,16 @@ func Observe(modules []string) (*Live, error) {
 func (l *Live) Close() error { return l.host.Close() }
 
 func (l *Live) Inventory(ctx context.Context) (*inventory.Inventory, error) {
-	return l.host.Inventory(ctx, host.Options{Modules: l.modules})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.asked) > managersAge {
+		l.managers = nil
+	}
+	inv, err := l.host.Inventory(ctx, host.Options{Modules: l.modules, Managers: l.managers})
+	if err == nil && l.managers == nil && inv.Host.QEMU.State() != inventory.NotObserved && inv.Host.Libvirt.State() != inventory.NotObserved {
+		l.managers, l.asked = &host.Managers{QEMU: inv.Host.QEMU, Libvirt: inv.Host.Libvirt}, time.Now()
+	}
+	return inv, err
 }
 
 func (l *Live) Changed() <-chan struct{} { return l.changed }

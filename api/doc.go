@@ -42,6 +42,10 @@ const (
 	PathEvents      = "/v1/events"
 	PathJoin        = "/v1/join"
 	PathRotate      = "/v1/rotate"
+	PathTokens      = "/v1/tokens"
+	PathAdmins      = "/v1/admins"
+	PathRevoke      = "/v1/revocations"
+	PathAuthority   = "/v1/authority"
 	PathHealth      = "/v1/health"
 	PathOpenAPI     = "/openapi.json"
 )

@@ -35,6 +35,7 @@ const (
 	WrongState      Code = "wrong-state"
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
+	NoAuthority     Code = "no-authority"
 	Unavailable     Code = "unavailable"
 	Internal        Code = "internal"
 )
@@ -66,6 +67,7 @@ var codes = map[Code]struct {
 	WrongState:      {409, "the migration is not in a state for this"},
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
+	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
 	Unavailable:     {503, "the store cannot be reached, or has no majority: try again"},
 	Internal:        {500, "the server failed"},
 }

@@ -78,7 +78,13 @@ type Options struct {
 	// Modules are kernel modules to report besides the ones found to take
 	// part: the ones that catalogs name.
 	Modules []string
+	// Managers are the VM managers' versions, where they are known from a moment
+	// ago: to ask for them programs are run. nil: they are asked for.
+	Managers *Managers
 }
+
+// Managers are the versions of the VM managers, as an inventory has them.
+type Managers struct{ QEMU, Libvirt inventory.Value }
 
 // Inventory reads everything.
 func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventory, error) {
@@ -92,8 +98,12 @@ func (h *Host) Inventory(ctx context.Context, opts Options) (*inventory.Inventor
 	h.migration(inv, opts.Probe, w.add)
 	if h.live {
 		h.firmware(ctx, inv, w.add)
-		inv.Host.QEMU = manager.QEMU(ctx, w.add)
-		inv.Host.Libvirt = manager.Libvirt(ctx, w.add)
+		if m := opts.Managers; m != nil {
+			inv.Host.QEMU, inv.Host.Libvirt = m.QEMU, m.Libvirt
+		} else {
+			inv.Host.QEMU = manager.QEMU(ctx, w.add)
+			inv.Host.Libvirt = manager.Libvirt(ctx, w.add)
+		}
 	}
 	if h.origin == inventory.FromSimulator {
 		complete(inv)

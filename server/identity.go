@@ -8,11 +8,11 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"kindred/api"
+	"kindred/trust"
 )
 
 // Identity is who asks.
@@ -20,6 +20,8 @@ type Identity struct {
 	Name  string // as it is put on record
 	Admin bool   // may do everything
 	Host  string // an agent's host: what it may touch
+
+	peer trust.Identity // by certificate
 }
 
 type identityKey struct{}
@@ -56,21 +58,19 @@ func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 // identify says who sent a request.
 func (s *Server) identify(r *http.Request) (Identity, error) {
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		cert := r.TLS.PeerCertificates[0]
-		s.view.mu.RLock()
-		revoked := s.view.revoked[cert.SerialNumber.String()]
-		s.view.mu.RUnlock()
-		if revoked {
-			return Identity{}, api.NewProblem(api.Unauthorized, "the certificate %s is revoked", cert.SerialNumber)
+		peer, err := trust.IdentityOf(r.TLS.PeerCertificates[0])
+		if err == nil {
+			err = s.revoked(peer)
 		}
-		name := cert.Subject.CommonName
-		if host, ok := strings.CutPrefix(name, api.AgentPrefix); ok && host != "" {
-			return Identity{Name: name, Host: host}, nil
+		switch {
+		case err != nil:
+			return Identity{}, api.NewProblem(api.Unauthorized, "%v", err)
+		case peer.Role == trust.Host:
+			return Identity{Name: peer.String(), Host: peer.Name, peer: peer}, nil
+		case peer.Role == trust.Admin:
+			return Identity{Name: peer.String(), Admin: true, peer: peer}, nil
 		}
-		if user, ok := strings.CutPrefix(name, api.AdminPrefix); ok && user != "" {
-			return Identity{Name: name, Admin: true}, nil
-		}
-		return Identity{}, api.NewProblem(api.Unauthorized, "the certificate of %q is neither an agent's nor an administrator's", name)
+		return Identity{}, api.NewProblem(api.Unauthorized, "the certificate of %s is neither an agent's nor an administrator's", peer)
 	}
 	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
 		return id, nil

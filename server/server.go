@@ -16,6 +16,7 @@ import (
 	"kindred/compat"
 	"kindred/compat/proofs"
 	"kindred/server/store"
+	"kindred/trust"
 )
 
 // Store is where records are kept: a [store.Store], or one that a test stops.
@@ -36,6 +37,9 @@ type Config struct {
 	Log       *slog.Logger
 	Version   string
 	Now       func() time.Time // nil: the clock's
+	// SealKey opens the authority that signs agents' and administrators'
+	// certificates; nil: this server signs none.
+	SealKey *trust.SealKey
 	// Interval is how often an agent is to be heard, Timeout after how long it
 	// is taken for silent; 0 stands for 10 and 35 seconds.
 	Interval, Timeout time.Duration

@@ -18,6 +18,7 @@ import (
 	"kindred/fleet"
 	"kindred/inventory"
 	"kindred/server/store"
+	"kindred/trust"
 )
 
 // hostRecord is what is stored of a host's report.
@@ -77,8 +78,8 @@ type view struct {
 	rooms      map[string]int64           // host -> revision
 	devices    map[string]store.Record    // HOST/ID -> its claim
 	replicas   map[string]bool
-	revoked    map[string]bool           // serial numbers of certificates
-	proofs     map[string][]compat.Proof // by key in the store
+	revoked    map[string]trust.Revocation // by serial number, and by identity
+	proofs     map[string][]compat.Proof   // by key in the store
 	engine     *compat.Engine
 	index      *fleet.Index
 
@@ -99,7 +100,7 @@ func (v *view) clear() {
 	v.claims, v.migrations = make(map[string]*claimRecord), make(map[string]*migrationRecord)
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
 	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
-	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]bool), make(map[string][]compat.Proof)
+	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string][]compat.Proof)
 }
 
 // current is the revision that the view is at.
@@ -226,7 +227,13 @@ func (v *view) take(r *store.Record, dirty map[string]bool) {
 	case store.Replica:
 		put(v.replicas, name, true, r.Gone)
 	case store.Cert:
-		put(v.revoked, name, true, r.Gone)
+		var revocation trust.Revocation
+		if !r.Gone {
+			err = decode(r, &revocation)
+		}
+		if err == nil {
+			put(v.revoked, name, revocation, r.Gone)
+		}
 	case store.Proof:
 		var f *proofs.File
 		if !r.Gone {

@@ -216,21 +216,13 @@ func (d *Desk) Renew(ctx context.Context, who Identity, csr string, now time.Tim
 	return d.issue(ctx, who.Role, who.Name, public, now)
 }
 
-// CreateAdmin makes an administrator's credentials.
-func (d *Desk) CreateAdmin(ctx context.Context, name string, now time.Time) (*Credentials, error) {
-	csr, c, err := NewRequest()
-	if err != nil {
-		return nil, err
-	}
+// SignAdmin gives an administrator a certificate for a signing request.
+func (d *Desk) SignAdmin(ctx context.Context, name, csr string, now time.Time) (*Issued, error) {
 	public, err := request(csr)
 	if err != nil {
 		return nil, err
 	}
-	i, err := d.issue(ctx, Admin, name, public, now)
-	if err != nil {
-		return nil, err
-	}
-	return c, c.Take(i)
+	return d.issue(ctx, Admin, name, public, now)
 }
 
 // Revocation is the note that certificates count no more.
@@ -288,15 +280,16 @@ func (d *Desk) Check(ctx context.Context, who Identity) error {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return fmt.Errorf("ask whether %s was revoked: %w", who, err)
 		}
-		if r.ends(what, who) {
+		if r.Ends(what, who) {
 			return &RevokedError{who, r}
 		}
 	}
 	return nil
 }
 
-// ends: times in certificates are whole seconds, so the one of the second in
+// Ends reports whether a revocation of a serial number or an identity ends a
+// certificate. Times in certificates are whole seconds, so the one of the second in
 // which an identity was revoked ends too.
-func (r *Revocation) ends(what string, who Identity) bool {
+func (r *Revocation) Ends(what string, who Identity) bool {
 	return what == who.Serial || !who.Issued.After(r.At)
 }

@@ -444,7 +444,14 @@ func TestConnections(t *testing.T) {
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	at := server(t, serving(t, d, clock))
 	mine := join(t, d, token(t, d, "web1", start), start)
-	admin, err := d.CreateAdmin(t.Context(), "eve", start)
+	csr, admin, err := NewRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := d.SignAdmin(t.Context(), "eve", csr, start)
+	if err == nil {
+		err = admin.Take(signed)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,7 @@ var commands = []command{
 	{"whatif", newWhatIf},
 	{"drain", newDrain},
 	{"watch", newWatch},
+	{"agent", newAgent},
 	{"catalog", newCatalog},
 	{"prove", newProve},
 	{"proof", newProof},

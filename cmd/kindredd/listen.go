@@ -28,6 +28,7 @@ type listenFlags struct {
 	loopback      string
 	address       string
 	cert, key, ca string
+	reach         []string
 }
 
 func (f *listenFlags) add(cmd *cobra.Command) {
@@ -35,7 +36,8 @@ func (f *listenFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.socket, "socket", defaultSocket, "listen on a unix socket, `FILE`; empty: on none")
 	fs.StringVar(&f.loopback, "listen-loopback", "", "listen on a loopback `ADDRESS` without TLS: everybody on this machine may do everything")
 	fs.StringVar(&f.address, "listen", "", "listen on an `ADDRESS` with TLS")
-	fs.StringVar(&f.cert, "tls-cert", "", "`FILE` with the server's certificate")
+	fs.StringSliceVar(&f.reach, "reach", nil, "`NAMES` and addresses by which this server is called, for its certificate (the host's name, and localhost)")
+	fs.StringVar(&f.cert, "tls-cert", "", "`FILE` with the server's certificate, where it is not of the cluster's own authority")
 	fs.StringVar(&f.key, "tls-key", "", "`FILE` with its key")
 	fs.StringVar(&f.ca, "tls-ca", "", "`FILE` with the CA of agents' and administrators' certificates")
 }
@@ -47,6 +49,7 @@ type listener struct {
 	net.Listener
 	name     string
 	loopback bool
+	own      bool // with a certificate of the cluster's authority
 }
 
 func (l *listeners) close() {
@@ -65,8 +68,11 @@ func (l *listeners) names() []string {
 
 // open listens everywhere, or nowhere and says why.
 func (f *listenFlags) open(cmd *cobra.Command) (*listeners, error) {
-	if f.address != "" && (f.cert == "" || f.key == "" || f.ca == "") {
-		return nil, usage(cmd, errors.New("--listen needs --tls-cert, --tls-key and --tls-ca"))
+	if given := f.cert != "" || f.key != "" || f.ca != ""; given && (f.address == "" || f.cert == "" || f.key == "" || f.ca == "") {
+		return nil, usage(cmd, errors.New("--tls-cert, --tls-key and --tls-ca go together, with --listen"))
+	}
+	if len(f.reach) > 0 && !f.own() {
+		return nil, usage(cmd, errors.New("--reach is for the cluster's own certificate, with --listen"))
 	}
 	if f.socket == "" && f.loopback == "" && f.address == "" {
 		return nil, usage(cmd, errors.New("the server would listen nowhere"))
@@ -77,7 +83,7 @@ func (f *listenFlags) open(cmd *cobra.Command) (*listeners, error) {
 			all.close()
 			return fmt.Errorf("listen on %s: %w", name, err)
 		}
-		all.list = append(all.list, listener{l, name, loopback})
+		all.list = append(all.list, listener{Listener: l, name: name, loopback: loopback})
 		return nil
 	}
 	if f.socket != "" {
@@ -102,20 +108,47 @@ func (f *listenFlags) open(cmd *cobra.Command) (*listeners, error) {
 		}
 	}
 	if f.address != "" {
-		config, err := f.tls()
+		l, err := f.listenTLS(cmd)
 		if err != nil {
 			all.close()
-			return nil, &exitError{exitInput, err}
-		}
-		l, err := net.Listen("tcp", f.address)
-		if err == nil {
-			l = tls.NewListener(l, config)
-		}
-		if err := add(l, err, "https://"+f.address, false); err != nil {
 			return nil, err
 		}
+		all.list = append(all.list, listener{Listener: l, name: "https://" + l.Addr().String(), own: f.own()})
 	}
 	return all, nil
+}
+
+// own reports whether the listener's certificate is of the cluster's authority.
+func (f *listenFlags) own() bool { return f.address != "" && f.cert == "" }
+
+func (f *listenFlags) listenTLS(cmd *cobra.Command) (net.Listener, error) {
+	var config *tls.Config
+	if !f.own() {
+		var err error
+		if config, err = f.tls(); err != nil {
+			return nil, &exitError{exitInput, err}
+		}
+	}
+	l, err := net.Listen("tcp", f.address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on https://%s: %w", f.address, err)
+	}
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	return l, nil
+}
+
+// names are by what the server is called.
+func (f *listenFlags) names() ([]string, error) {
+	if len(f.reach) > 0 {
+		return f.reach, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("the host's name, for the certificate: %w", err)
+	}
+	return []string{name, "localhost", "127.0.0.1", "::1"}, nil
 }
 
 // tls lets nobody in without a certificate of the CA.
@@ -165,7 +198,7 @@ func listenUnix(name string) (net.Listener, error) {
 const goodbye = 3 * time.Second
 
 // serve answers on all listeners until the context ends.
-func (l *listeners) serve(ctx context.Context, h http.Handler) error {
+func (l *listeners) serve(ctx context.Context, h http.Handler, own *tls.Config) error {
 	var all sync.WaitGroup
 	failed := make(chan error, len(l.list))
 	var servers []*http.Server
@@ -181,8 +214,12 @@ func (l *listeners) serve(ctx context.Context, h http.Handler) error {
 			}
 		}
 		servers = append(servers, s)
+		accept := one.Listener
+		if one.own {
+			accept = tls.NewListener(accept, own)
+		}
 		all.Go(func() {
-			if err := s.Serve(one); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.Serve(accept); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("listen on %s: %w", one.name, err)
 			}
 		})

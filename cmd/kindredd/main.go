@@ -75,8 +75,8 @@ one; several servers may share that. See docs/fleet.md.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(usage)
-	cmd.AddCommand(newServe(), newBackup(), newRestore())
-	for _, sub := range cmd.Commands() {
+	cmd.AddCommand(newServe(), newToken(), newAdmin(), newCert(), newAuthority(), newBackup(), newRestore())
+	for _, sub := range leaves(cmd) {
 		check := sub.Args
 		sub.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -86,6 +86,18 @@ one; several servers may share that. See docs/fleet.md.`,
 		}
 	}
 	return cmd
+}
+
+// leaves are the commands that do something.
+func leaves(cmd *cobra.Command) []*cobra.Command {
+	if !cmd.HasSubCommands() {
+		return []*cobra.Command{cmd}
+	}
+	var list []*cobra.Command
+	for _, sub := range cmd.Commands() {
+		list = append(list, leaves(sub)...)
+	}
+	return list
 }
 
 // usage is an error in how the program was called.

@@ -23,6 +23,7 @@ import (
 type serveOptions struct {
 	store    storeFlags
 	listen   listenFlags
+	trust    trustFlags
 	catalogs string
 	keys     string
 	ttl      time.Duration
@@ -42,16 +43,23 @@ It listens on a unix socket, where root and the user that it runs as may do
 everything. Beyond the machine it listens with TLS alone, and lets nobody in
 without a certificate: of an agent (CN host:NAME), for its own host, or of an
 administrator (CN admin:NAME). Plain HTTP is for the loopback address, on which
-everybody on the machine is an administrator.`,
+everybody on the machine is an administrator.
+
+With --listen the server has an authority of its own, which signs the agents'
+and the administrators' certificates and its own. It is made at the first start;
+its keys are stored sealed with the key in --seal-key, a file that is made too
+and of which a copy belongs into a safe: a backup of the store does not have it.`,
 		Example: `  kindredd serve
   kindredd serve --data-dir ./data --socket ./kindred.sock
   kindredd serve --data-dir ./data --socket ./kindred.sock --listen-loopback 127.0.0.1:7480
+  kindredd serve --listen :7443 --reach fleet.example.org
   kindredd serve --listen :7443 --tls-cert server.pem --tls-key server.key --tls-ca ca.pem`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), cmd, opts) },
 	}
 	opts.store.add(cmd)
 	opts.listen.add(cmd)
+	opts.trust.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&opts.catalogs, "catalogs", "/etc/kindred/catalog.d", "the site's catalogs, `DIR`/*.yaml")
 	fs.StringVar(&opts.keys, "proof-keys", prove.DefaultStore().Site, "keys whose proofs are taken, `DIR`/*.pub")
@@ -81,6 +89,10 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	key, err := opts.trust.key(cmd, opts.listen.own())
+	if err != nil {
+		return err
+	}
 	listeners, err := opts.listen.open(cmd)
 	if err != nil {
 		return err
@@ -91,15 +103,19 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 		return err
 	}
 	s := server.New(server.Config{
-		Store: kept, Catalogs: site, ProofKeys: keys, Log: log, Version: ownVersion(),
+		Store: kept, Catalogs: site, ProofKeys: keys, Log: log, Version: ownVersion(), SealKey: key,
 		TTL: opts.ttl, Interval: opts.interval, Timeout: opts.timeout,
 	})
+	own, err := opts.trust.config(ctx, s, &opts.listen)
+	if err != nil {
+		return errors.Join(err, kept.Close())
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var all sync.WaitGroup
 	all.Go(func() {
 		err := s.Run(ctx, func() {
-			all.Go(func() { stop(listeners.serve(ctx, s.Handler())) })
+			all.Go(func() { stop(listeners.serve(ctx, s.Handler(), own)) })
 			for _, name := range listeners.names() {
 				fmt.Fprintln(cmd.ErrOrStderr(), "kindredd: listening on "+name)
 			}
