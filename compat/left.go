@@ -258,3 +258,25 @@ func (s *Sharing) Most(counts []int) int {
 	}
 	return most
 }
+
+// Units is what one instance of the type takes of the parent's first pool, and
+// 1 where there are none.
+func (s *Sharing) Units(t int) int {
+	if len(s.units) == 0 {
+		return 1
+	}
+	return s.units[0][t]
+}
+
+// Size is how many of those units a parent with these counts has for instances
+// in a plan.
+func (s *Sharing) Size(counts []int) int {
+	if len(s.units) == 0 {
+		return s.Most(counts)
+	}
+	left := 0
+	for t, n := range counts {
+		left = max(left, n*s.units[0][t])
+	}
+	return left
+}

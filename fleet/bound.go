@@ -2,13 +2,17 @@
 
 package fleet
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // bound is how many owners any plan moves at most. Owners that fit nowhere
-// alone do not count; for the others the question is made easier until its
-// answer is a flow: of each owner one device counts, the hosts of a layout
-// share all their room, and a parent takes as many devices as of its smallest
-// type.
+// alone do not count; for the others the question is made easier, in two ways,
+// until its answer is a flow. The hosts of a layout share all their room. Then
+// of each owner one device counts, and a parent takes as many as of its
+// smallest type; or each owner counts in units of the parents' pools, and may
+// be cut in pieces.
 func (p *packing) bound() int {
 	if p.proved >= 0 {
 		return p.proved
@@ -28,7 +32,7 @@ func (p *packing) bound() int {
 	if supply == moved {
 		return moved
 	}
-	return max(moved, min(supply, p.flow(kinds)))
+	return max(moved, min(supply, p.flow(kinds), p.units(kinds)))
 }
 
 // alone reports whether some host takes an owner of a kind while the plan puts
@@ -99,6 +103,89 @@ func (p *packing) room(g *graph, c *cell, sink int) []int {
 	}
 	g.edge(all, sink, total)
 	return nodes
+}
+
+// units is how many owners the pools' units would be enough for, if owners
+// could be cut in pieces. Where they compete for them the small ones win: to
+// let them all in first is best, since what a set of owners can have of a flow
+// never hinders a larger set from having as much.
+func (p *packing) units(kinds []*jobKind) int {
+	g := newGraph(2)
+	const source, sink = 0, 1
+	nodes := make([]int, len(kinds))
+	for i := range kinds {
+		nodes[i] = g.node()
+	}
+	for _, c := range p.fleet.cells {
+		if c == nil {
+			continue
+		}
+		node := -1
+		for i, k := range kinds {
+			list := p.layoutWishes(k, c.layout)
+			if list == nil {
+				continue
+			}
+			if node < 0 {
+				node = g.node()
+				g.edge(node, sink, p.size(c))
+			}
+			g.edge(nodes[i], node, 1<<40)
+		}
+	}
+	order := make([]int, len(kinds))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(kinds[a].size, kinds[b].size) })
+	owners := 0.0
+	for n := 0; n < len(order); {
+		size := kinds[order[n]].size
+		for ; n < len(order) && kinds[order[n]].size == size; n++ { // those alike at once
+			g.edge(source, nodes[order[n]], len(kinds[order[n]].jobs)*size)
+		}
+		if size > 0 {
+			more := g.largest(source, sink)
+			owners += float64(more) / float64(size)
+		}
+	}
+	return int(owners + 1e-6)
+}
+
+// units is the least that the devices of one owner take of a layout's pools.
+func units(l *layout, wishes []wish) int {
+	all := 0
+	for _, w := range wishes {
+		least := -1
+		for _, o := range w.offers {
+			parent := &l.parents[l.offers[o].parent]
+			if n := parent.sharing.Units(o - parent.first); least < 0 || n < least {
+				least = n
+			}
+		}
+		all += least
+	}
+	return all
+}
+
+// size is how many units the hosts of a cell have.
+func (p *packing) size(c *cell) int {
+	total := 0
+	var counts []int
+	for h := range c.members.all {
+		if p.barred[h] {
+			continue
+		}
+		for i := range c.layout.parents {
+			parent := &c.layout.parents[i]
+			counts = counts[:0]
+			for o := parent.first; o < parent.first+parent.count; o++ {
+				counts = append(counts, certain(h.rooms[o]))
+			}
+			total += parent.sharing.Size(counts)
+		}
+	}
+	return total
 }
 
 // graph carries flows (Dinic's method: shortest ways first, many at a time).

@@ -133,17 +133,9 @@ func (p *packing) stay(j *job) Stay {
 	for _, at := range j.at {
 		s.Devices = append(s.Devices, j.from.devices[at].id)
 	}
-	taking, alone, apart := 0, 0, 0
-	for m := p.candidates(j.kind); ; {
-		h := m.next()
-		if h == nil {
-			break
-		}
-		taking++
-		if _, ok := newSpace(h).fit(p.wishes(j.kind, h)); !ok {
-			continue
-		}
-		alone++
+	taking, hosts := p.taking(j.kind)
+	alone, apart := len(hosts), 0
+	for _, h := range hosts {
 		if p.stays[h].any(j.apart) {
 			apart++
 		}
@@ -166,6 +158,23 @@ func (p *packing) stay(j *job) Stay {
 		s.Detail = fmt.Sprintf("%s (%d hosts could take it alone)", s.Code.Meaning(), alone)
 	}
 	return s
+}
+
+// taking counts the hosts that have room for a kind's scarcest device, and
+// lists those that could take an owner of it alone.
+func (p *packing) taking(k *jobKind) (taking int, alone []*host) {
+	if k.told {
+		return k.taking, k.alone
+	}
+	q := p.candidates(k)
+	for h := q.next(); h != nil; h = q.next() {
+		k.taking++
+		if _, ok := newSpace(h).fit(p.wishes(k, h)); ok {
+			k.alone = append(k.alone, h)
+		}
+	}
+	k.told = true
+	return k.taking, k.alone
 }
 
 // packing is a plan in the making.

@@ -18,8 +18,12 @@ type jobKind struct {
 	wishes  map[*layout][]wish // nil where a device has no offer
 	hosts   int                // that the scarcest device could go to
 	scarce  int                // which device that is
+	size    int                // the least that one owner takes of a host's pools, in units
 	more    *queue             // hosts not looked at yet
 	live    []*host            // hosts that may have room for one more
+	told    bool               // the next two are known
+	taking  int                // hosts with room for the scarcest device
+	alone   []*host            // hosts that could take one owner and nothing else
 }
 
 // layoutWishes are the offers of a layout for each device of a kind, nil where
@@ -84,9 +88,18 @@ func (p *packing) takes(k *jobKind) bool {
 	return false
 }
 
-// survey finds a kind's scarcest device and how many hosts it could go to.
+// survey finds a kind's scarcest device and how many hosts it could go to, and
+// its size.
 func (p *packing) survey(k *jobKind) {
-	k.hosts = -1
+	k.hosts, k.size = -1, 0
+	for _, c := range p.fleet.cells {
+		if c == nil {
+			continue
+		}
+		if n := units(c.layout, p.layoutWishes(k, c.layout)); n > 0 && (k.size == 0 || n < k.size) {
+			k.size = n
+		}
+	}
 	for d := range k.classes {
 		n := 0
 		for _, c := range p.fleet.cells {
@@ -202,19 +215,46 @@ func (p *packing) place(j *job, h *host) bool {
 	return true
 }
 
-// greedy places the kinds with the fewest hosts first, the largest of them
-// first, each job on the best host that has room.
+// greedy places all jobs, each on the best host that has room: first the kinds
+// with the fewest hosts; where that leaves some, also first the smallest, which
+// leaves fewer where room is short; and it keeps what moves more.
 func (p *packing) greedy() {
 	var kinds []*jobKind
 	for _, k := range p.kinds {
 		p.survey(k)
-		k.more = p.candidates(k)
 		kinds = append(kinds, k)
 	}
-	slices.SortFunc(kinds, func(a, b *jobKind) int {
+	p.inOrder(kinds, func(a, b *jobKind) int {
 		return cmp.Or(cmp.Compare(a.hosts, b.hosts), cmp.Compare(len(b.classes), len(a.classes)), cmp.Compare(a.number, b.number))
 	})
+	moved := p.moved()
+	if moved == len(p.jobs) {
+		return
+	}
+	spaces, placed := p.spaces, p.placed
+	before := slices.Clone(p.jobs)
+	for i, j := range p.jobs {
+		before[i] = &job{to: j.to, offers: j.offers}
+		j.to, j.offers = nil, nil
+	}
+	p.spaces, p.placed = make(map[*host]*space), make(map[*host][]*job)
+	p.inOrder(kinds, func(a, b *jobKind) int {
+		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.hosts, b.hosts), cmp.Compare(a.number, b.number))
+	})
+	if p.moved() > moved {
+		return
+	}
+	p.spaces, p.placed = spaces, placed
+	for i, j := range p.jobs {
+		j.to, j.offers = before[i].to, before[i].offers
+	}
+}
+
+// inOrder places the jobs of all kinds in an order.
+func (p *packing) inOrder(kinds []*jobKind, order func(a, b *jobKind) int) {
+	slices.SortFunc(kinds, order)
 	for _, k := range kinds {
+		k.more, k.live = p.candidates(k), nil
 		jobs := slices.Clone(k.jobs)
 		// What is kept apart has fewer hosts still.
 		slices.SortStableFunc(jobs, func(a, b *job) int { return cmp.Compare(len(b.apart), len(a.apart)) })
