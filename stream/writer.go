@@ -15,10 +15,16 @@ import (
 )
 
 // Writer writes one stream. After an error it stays in it.
+//
+// A full frame is summed and written while the next one is filled: until Close
+// returns, or Write an error and no more is written, what the stream is written
+// to is the Writer's.
 type Writer struct {
 	w       io.Writer
-	buf     []byte // room for a head, then payload not yet written
-	size    int    // of a full payload frame
+	buf     []byte      // room for a head, then payload not yet written
+	spare   []byte      // as buf; nil while it is being written
+	written chan []byte // gives it back
+	size    int         // of a full payload frame
 	digest  hash.Hash
 	next    uint64 // sequence of the next frame
 	payload uint64 // bytes written to frames
@@ -36,74 +42,99 @@ func newWriter(w io.Writer, h *Header, size int) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a stream: %w", err)
 	}
-	s := &Writer{w: w, size: size, digest: sha256.New(), buf: make([]byte, headSize, headSize+size)}
+	s := &Writer{
+		w: w, size: size, digest: sha256.New(), written: make(chan []byte, 1),
+		buf: make([]byte, headSize, headSize+size), spare: make([]byte, headSize, headSize+size),
+	}
 	start := appendStart(nil)
 	s.digest.Write(start)
 	if _, err := w.Write(start); err != nil {
 		return nil, fmt.Errorf("begin a stream: %w", err)
 	}
-	s.digest.Write(s.frame(headerFrame, header))
-	s.digest.Write(header)
+	s.small(headerFrame, header)
 	if s.err != nil {
 		return nil, fmt.Errorf("begin a stream: %w", s.err)
 	}
 	return s, nil
 }
 
-// frame writes a frame and returns its head. It lives in front of the buffer,
-// so that a body in the buffer goes out in one write with it.
-func (s *Writer) frame(kind uint32, body []byte) []byte {
+// small writes a frame that is no payload: all of it goes into the digest.
+func (s *Writer) small(kind uint32, body []byte) {
+	whole := append(make([]byte, headSize, headSize+len(body)), body...)
+	s.digest.Write(s.frame(kind, whole))
+	s.digest.Write(body)
+}
+
+// frame writes a frame from memory that has room for its head in front, and
+// returns the head.
+func (s *Writer) frame(kind uint32, whole []byte) []byte {
+	body := whole[headSize:]
 	h := head{kind, uint32(len(body)), s.next, xxhash.Sum64(body)}
 	s.next++
-	front := s.buf[:headSize]
-	h.put(front)
-	whole := front
-	inPlace := len(body) > 0 && len(s.buf) > headSize && &body[0] == &s.buf[headSize]
-	if inPlace {
-		whole = s.buf[:headSize+len(body)]
-	}
+	h.put(whole[:headSize])
 	if s.err == nil {
 		_, s.err = s.w.Write(whole)
 	}
-	if s.err == nil && !inPlace {
-		_, s.err = s.w.Write(body)
+	return whole[:headSize]
+}
+
+// wait waits for the frame that is being written. The Writer's fields are the
+// caller's again then.
+func (s *Writer) wait() {
+	if s.spare == nil {
+		s.spare = <-s.written
 	}
-	return front
 }
 
-// emit writes a payload frame.
-func (s *Writer) emit(body []byte) {
-	s.digest.Write(s.frame(payloadFrame, body))
-	s.payload += uint64(len(body))
-	s.frames++
-}
-
-// flush writes what the buffer holds.
+// flush begins to write what the buffer holds, and goes on with the other one.
 func (s *Writer) flush() {
-	if len(s.buf) > headSize {
-		s.emit(s.buf[headSize:])
-		s.buf = s.buf[:headSize]
+	if len(s.buf) == headSize {
+		return
 	}
+	s.wait()
+	whole := s.buf
+	s.buf, s.spare = s.spare, nil
+	s.payload += uint64(len(whole) - headSize)
+	s.frames++
+	go func() {
+		s.digest.Write(s.frame(payloadFrame, whole))
+		s.written <- whole[:headSize]
+	}()
 }
+
+// failed is the error of a frame that was written by now.
+func (s *Writer) failed() error {
+	if s.spare == nil {
+		select {
+		case s.spare = <-s.written:
+		default:
+			return nil // it is still being written
+		}
+	}
+	return s.err
+}
+
+// AvailableBuffer is room for payload: what is read to there and given to the
+// next Write need not be copied, as with bufio.Writer.
+func (s *Writer) AvailableBuffer() []byte { return s.buf[len(s.buf):] }
 
 // Write adds payload.
 func (s *Writer) Write(p []byte) (int, error) {
 	n := len(p)
-	for len(p) > 0 && s.err == nil {
-		if len(s.buf) == headSize && len(p) >= s.size {
-			s.emit(p[:s.size]) // without copying it
-			p = p[s.size:]
-			continue
+	for len(p) > 0 {
+		if err := s.failed(); err != nil {
+			return n - len(p), fmt.Errorf("write the stream: %w", err)
 		}
-		k := min(len(p), headSize+s.size-len(s.buf))
-		s.buf = append(s.buf, p[:k]...)
+		k := min(len(p), cap(s.buf)-len(s.buf))
+		at := len(s.buf)
+		s.buf = s.buf[:at+k]
+		if &s.buf[at] != &p[0] {
+			copy(s.buf[at:], p[:k])
+		}
 		p = p[k:]
-		if len(s.buf) == headSize+s.size {
+		if len(s.buf) == cap(s.buf) {
 			s.flush()
 		}
-	}
-	if s.err != nil {
-		return n - len(p), fmt.Errorf("write the stream: %w", s.err)
 	}
 	return n, nil
 }
@@ -111,11 +142,14 @@ func (s *Writer) Write(p []byte) (int, error) {
 // ReadFrom adds what r gives until its io.EOF; io.Copy uses it.
 func (s *Writer) ReadFrom(r io.Reader) (int64, error) {
 	var n int64
-	for s.err == nil {
-		k, err := r.Read(s.buf[len(s.buf) : headSize+s.size])
+	for {
+		if err := s.failed(); err != nil {
+			return n, fmt.Errorf("write the stream: %w", err)
+		}
+		k, err := r.Read(s.buf[len(s.buf):cap(s.buf)])
 		n += int64(k)
 		s.buf = s.buf[:len(s.buf)+k]
-		if len(s.buf) == headSize+s.size {
+		if len(s.buf) == cap(s.buf) {
 			s.flush()
 		}
 		if err == io.EOF {
@@ -125,13 +159,13 @@ func (s *Writer) ReadFrom(r io.Reader) (int64, error) {
 			return n, err
 		}
 	}
-	return n, fmt.Errorf("write the stream: %w", s.err)
 }
 
 // Close ends the stream, with a trailer unless it is empty. A stream that is
 // not closed is cut: leave it so when its payload is not whole. It does not
 // close what the stream is written to.
 func (s *Writer) Close(trailer json.RawMessage) error {
+	s.wait()
 	switch {
 	case errors.Is(s.err, errClosed):
 		return s.err
@@ -141,11 +175,11 @@ func (s *Writer) Close(trailer json.RawMessage) error {
 		return errors.New("end the stream: the trailer is not JSON")
 	}
 	s.flush()
+	s.wait()
 	if len(trailer) > 0 {
-		s.digest.Write(s.frame(trailerFrame, trailer))
-		s.digest.Write(trailer)
+		s.small(trailerFrame, trailer)
 	}
-	s.frame(endFrame, endBody(s.digest, s.payload, s.frames))
+	s.small(endFrame, endBody(s.digest, s.payload, s.frames))
 	if s.err != nil {
 		return fmt.Errorf("end the stream: %w", s.err)
 	}

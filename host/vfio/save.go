@@ -42,6 +42,9 @@ const (
 // it to w, and leaves the device in STOP, where it still has its state: SetState
 // to RUNNING makes it go on, as if nothing had been, and so gives a transfer up.
 //
+// Where w has an AvailableBuffer, as bufio.Writer has, the state is read into that
+// and need not be copied.
+//
 // A running device is read through PRE_COPY first where it can, until nothing that
 // should be read in it is left and a bounded number of times. After an [*Error],
 // the only error there is, Save has brought the device back to the state it was in.
@@ -221,7 +224,8 @@ func (s *saving) drain(in State, enough uint64) *Error {
 		if err := s.ctx.Err(); err != nil {
 			return s.fail(KindEnded, StepRead, err)
 		}
-		n, err := s.session.Read(s.buf)
+		buf := s.room()
+		n, err := s.session.Read(buf)
 		if in != StateStopCopy && errors.Is(err, syscall.ENOMSG) {
 			return nil
 		}
@@ -231,7 +235,7 @@ func (s *saving) drain(in State, enough uint64) *Error {
 		if n == 0 {
 			return nil
 		}
-		sent, err := s.to.Write(s.buf[:n])
+		sent, err := s.to.Write(buf[:n])
 		if err == nil && sent != n {
 			err = io.ErrShortWrite
 		}
@@ -242,6 +246,17 @@ func (s *saving) drain(in State, enough uint64) *Error {
 		s.o.Progress.tell(in, s.saved.Bytes)
 	}
 	return nil
+}
+
+// room is what the next piece is read into: the writer's own memory, if it offers
+// some as bufio.Writer does, and a buffer of Save's where it offers little.
+func (s *saving) room() []byte {
+	if w, ok := s.to.(interface{ AvailableBuffer() []byte }); ok {
+		if b := w.AvailableBuffer(); cap(b) >= chunkSize/4 {
+			return b[:cap(b)]
+		}
+	}
+	return s.buf
 }
 
 func saturated(a, b uint64) uint64 {

@@ -10,7 +10,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,8 +31,8 @@ type Rates struct {
 	Bytes     int64
 	BareRead  float64 // reading the data fd in STOP_COPY
 	Record    float64 // Save into a stream
-	BareWrite float64 // writing the data fd in RESUMING
-	Replay    float64 // Load from a stream
+	BareWrite float64 // a file into the data fd in RESUMING
+	Replay    float64 // Load from a stream in a file
 }
 
 const (
@@ -48,24 +47,26 @@ func main() {
 	}
 }
 
+// In the guest's memory: what is replayed has to come from somewhere.
+const (
+	stateFile  = "/tmp/rate.state"
+	streamFile = "/tmp/rate.stream"
+)
+
 func run(source, target string) error {
 	var r Rates
-	var kept bytes.Buffer
-	for i := range rounds {
+	if err := prepare(source); err != nil {
+		return err
+	}
+	for range rounds {
 		for _, m := range []struct {
 			best *float64
 			do   func() (int64, time.Duration, error)
 		}{
 			{&r.BareRead, func() (int64, time.Duration, error) { return bareRead(source) }},
-			{&r.Record, func() (int64, time.Duration, error) {
-				if i > 0 {
-					return record(source, io.Discard)
-				}
-				kept.Grow(300 << 20)
-				return record(source, &kept)
-			}},
-			{&r.BareWrite, func() (int64, time.Duration, error) { return bareWrite(source, target) }},
-			{&r.Replay, func() (int64, time.Duration, error) { return replay(target, kept.Bytes()) }},
+			{&r.Record, func() (int64, time.Duration, error) { return record(source, io.Discard) }},
+			{&r.BareWrite, func() (int64, time.Duration, error) { return bareWrite(target) }},
+			{&r.Replay, func() (int64, time.Duration, error) { return replay(target) }},
 		} {
 			n, took, err := m.do()
 			if err != nil {
@@ -76,6 +77,32 @@ func run(source, target string) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// prepare writes the source's state into both files.
+func prepare(source string) error {
+	f, err := os.Create(streamFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, _, err := record(source, f); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	state, err := os.Create(stateFile)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	from, err := stream.NewReader(f)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(state, from)
+	return err
 }
 
 // bareRead asks for STOP_COPY and reads to the end.
@@ -105,41 +132,34 @@ func bareRead(uuid string) (n int64, took time.Duration, err error) {
 	}
 }
 
-// bareWrite reads the source's state and writes it to the target; the writes
-// alone are counted.
-func bareWrite(source, target string) (n int64, took time.Duration, err error) {
-	s, err := raw.Open(source)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer s.Close()
-	defer func() { err = errors.Join(err, s.Reset()) }()
-	d, err := raw.Open(target)
+// bareWrite copies a file into the data fd.
+func bareWrite(uuid string) (n int64, took time.Duration, err error) {
+	d, err := raw.Open(uuid)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer d.Close()
 	defer func() { err = errors.Join(err, d.Reset()) }()
-	from, err := s.SetState(raw.StopCopy)
+	f, err := os.Open(stateFile)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer unix.Close(from)
+	defer f.Close()
+	buf := make([]byte, chunk)
+	began := time.Now()
 	to, err := d.SetState(raw.Resuming)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer unix.Close(to)
-	buf := make([]byte, chunk)
 	for {
-		got, err := unix.Read(from, buf)
+		got, err := unix.Read(int(f.Fd()), buf)
 		if err != nil {
 			return n, 0, err
 		}
-		began := time.Now()
 		if got == 0 {
 			_, err := d.SetState(raw.Stop)
-			return n, took + time.Since(began), err
+			return n, time.Since(began), err
 		}
 		for p := buf[:got]; len(p) > 0; {
 			wrote, err := unix.Write(to, p)
@@ -148,7 +168,6 @@ func bareWrite(source, target string) (n int64, took time.Duration, err error) {
 			}
 			p = p[wrote:]
 		}
-		took += time.Since(began)
 		n += int64(got)
 	}
 }
@@ -174,14 +193,19 @@ func record(uuid string, to io.Writer) (int64, time.Duration, error) {
 	return saved.Bytes, time.Since(began), nil
 }
 
-func replay(uuid string, data []byte) (int64, time.Duration, error) {
+func replay(uuid string) (int64, time.Duration, error) {
 	d, err := vfio.Open(uuid, vfio.OpenOptions{})
 	if err != nil {
 		return 0, 0, err
 	}
 	defer d.Close()
+	f, err := os.Open(streamFile)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
 	began := time.Now()
-	r, err := stream.NewReader(bytes.NewReader(data))
+	r, err := stream.NewReader(f)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -193,6 +217,7 @@ func replay(uuid string, data []byte) (int64, time.Duration, error) {
 func header(uuid string) *stream.Header {
 	typ := inventory.TypeName{Namespace: "kdx", Name: "V4_4"}
 	return &stream.Header{Made: time.Now(), By: "rate", Inventory: &inventory.Inventory{
+		Schema: inventory.Schema,
 		Origin: inventory.FromKernel, Taken: time.Now(), Host: inventory.Host{Name: "guest"},
 		Parents: []inventory.Parent{{Name: "parent", Kind: inventory.MdevParent}},
 		Devices: []inventory.Device{{ID: uuid, Kind: inventory.Mdev, Parent: "parent", Type: typ, InUse: inventory.No}},
