@@ -4,77 +4,25 @@ package agent_test
 
 import (
 	"context"
-	"runtime"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kindred/agent"
 	"kindred/api"
-	"kindred/inventory"
 	"kindred/sim/hosts"
 )
 
-// mortal counts what an agent does to the world, each write to the machine and
-// each word to the server, and ends it before or after the one that is chosen.
-// What is dead does nothing more.
-type mortal struct {
-	agent.Fleet
-	mu     sync.Mutex
-	steps  int
-	killAt int // 0: never
-	dead   bool
-	kill   context.CancelFunc
-}
-
-func (m *mortal) step() {
-	m.mu.Lock()
-	m.steps++
-	if m.steps == m.killAt {
-		m.dead = true
-		m.kill()
-	}
-	dead := m.dead
-	m.mu.Unlock()
-	if dead {
-		runtime.Goexit()
-	}
-}
-
-func (m *mortal) Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error) {
-	m.step()
-	defer m.step()
-	return m.Fleet.Report(ctx, host, r)
-}
-
-func (m *mortal) Alive(ctx context.Context, host string, a *api.Alive) (*api.ReportAnswer, error) {
-	m.step()
-	return m.Fleet.Alive(ctx, host, a)
-}
-
-func (m *mortal) PutStatic(ctx context.Context, hash string, static *inventory.Inventory) error {
-	m.step()
-	return m.Fleet.PutStatic(ctx, hash, static)
-}
-
-func (m *mortal) Status(ctx context.Context, host string, r *api.StatusReport) error {
-	m.step()
-	defer m.step()
-	return m.Fleet.Status(ctx, host, r)
-}
-
 // runMortal runs an agent until it is killed or stopped.
-func runMortal(t *testing.T, h *hosts.Host, fleet agent.Fleet, killAt int) (m *mortal, stop func()) {
+func runMortal(t *testing.T, h *hosts.Host, fleet agent.Fleet, killAt int) (m *hosts.Mortal, stop func()) {
 	t.Helper()
-	journal, err := h.Journal()
+	ctx, cancel := context.WithCancel(t.Context())
+	m = &hosts.Mortal{Fleet: fleet, KillAt: killAt, Kill: cancel}
+	a, err := h.Agent(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	m = &mortal{Fleet: fleet, killAt: killAt, kill: cancel}
-	a := &agent.Agent{Name: h.Name, Version: "test", Machine: h, Fleet: m, Journal: journal}
-	h.Step = m.step
+	h.Step = m.Step
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -107,7 +55,7 @@ func TestKilled(t *testing.T) {
 				s.want(int64(11+10*i), stage.list...)
 				for range 100 {
 					later(time.Second)
-					if m.dead {
+					if m.Dead() {
 						killed = true
 						stop()
 						if n := len(devices(t, h)); n > 2 {

@@ -110,6 +110,9 @@ func (s *Server) serveAssignments(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		idle.Stop()
+		if s.revoked(who(r.Context()).peer) != nil {
+			return // and is refused when it comes again
+		}
 	}
 }
 
@@ -168,7 +171,7 @@ func (s *Server) events(ctx context.Context, out *stream, kinds []api.EventKind,
 	devices := make(map[string][]inventory.Device)
 	idle := time.NewTicker(quiet)
 	defer idle.Stop()
-	for {
+	for s.revoked(who(ctx).peer) == nil {
 		select {
 		case b := <-batches:
 			if !s.view.wait(ctx, b.revision, requestWait) {

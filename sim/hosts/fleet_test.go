@@ -31,9 +31,46 @@ import (
 // agents, which speak HTTP with it.
 type site struct {
 	t      *testing.T
+	log    *slog.Logger
 	client *client.Client
 	hosts  map[string]*hosts.Host
 	vms    *hosts.Manager
+	agents map[string]*running
+}
+
+// running is a host's agent.
+type running struct {
+	*hosts.Mortal
+	stop func()
+}
+
+// run runs a host's agent, to be killed at a step; 0: never.
+func (s *site) run(host string, killAt int) {
+	s.t.Helper()
+	h := s.hosts[host]
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &hosts.Mortal{Fleet: s.client, KillAt: killAt, Kill: cancel}
+	a, err := h.Agent(m)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a.Poll, a.Retry, a.Coalesce, a.Log = time.Second, 50*time.Millisecond, 20*time.Millisecond, s.log
+	h.Step = m.Step
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := a.Run(ctx); err != nil {
+			s.t.Error(err)
+		}
+	}()
+	s.agents[host] = &running{m, func() { cancel(); <-done }}
+}
+
+// again starts an agent again after it was killed, or stops and starts it.
+func (s *site) again(host string, killAt int) {
+	s.t.Helper()
+	s.agents[host].stop()
+	s.run(host, killAt)
 }
 
 // newSite has a host of each of the builds, of the build's name.
@@ -57,9 +94,9 @@ func newSite(t *testing.T, builds ...string) *site {
 	}
 	s := server.New(server.Config{Store: kept, Catalogs: catalogs, Log: log, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
+	var serving sync.WaitGroup
 	ready := make(chan struct{})
-	running.Go(func() { _ = s.Run(ctx, func() { close(ready) }) })
+	serving.Go(func() { _ = s.Run(ctx, func() { close(ready) }) })
 	<-ready
 	web := httptest.NewUnstartedServer(s.Handler())
 	web.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
@@ -71,7 +108,7 @@ func newSite(t *testing.T, builds ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := &site{t: t, client: c, hosts: make(map[string]*hosts.Host)}
+	one := &site{t: t, log: log, client: c, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
 	var list []*hosts.Host
 	for _, build := range builds {
 		h, err := hosts.Build(build, build, 2, t.TempDir())
@@ -81,23 +118,17 @@ func newSite(t *testing.T, builds ...string) *site {
 		if err := h.Allow(hosts.AllowAll); err != nil {
 			t.Fatal(err)
 		}
-		a, err := h.Agent(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Poll, a.Retry, a.Coalesce, a.Log = time.Second, 50*time.Millisecond, 20*time.Millisecond, log
-		running.Go(func() {
-			if err := a.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
 		list = append(list, h)
 		one.hosts[build] = h
+		one.run(build, 0)
 	}
 	one.vms = hosts.NewManager(list...)
 	t.Cleanup(func() {
+		for _, a := range one.agents {
+			a.stop()
+		}
 		cancel()
-		running.Wait()
+		serving.Wait()
 		c.Close()
 		web.Close()
 		if err := kept.Close(); err != nil {
@@ -321,5 +352,74 @@ func TestMigrationAborted(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		asBefore(fmt.Sprintf("aborted, handed over: %t", handOver))
+	}
+}
+
+// TestKilledAnywhere kills the target's agent, then the source's, at each step
+// that it makes for a migration, and starts it again. Each migration ends
+// completed, with each device once, on the target, and no room held.
+func TestKilledAnywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is many migrations")
+	}
+	s := newSite(t, "gen8", "gen9")
+	s.reported()
+	ids := s.guest("vm1", "gen8", 2)
+	from, to := "gen8", "gen9"
+	for _, victim := range []string{"target", "source"} {
+		killAt := 1
+		for lived := false; !lived; killAt++ {
+			what := fmt.Sprintf("the %s's agent is killed at step %d", victim, killAt)
+			killed := map[string]string{"target": to, "source": from}[victim]
+			s.again(killed, killAt)
+			mig, err := s.client.CreateMigration(t.Context(), "", &api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: ids, Target: to, Owner: "vm1"}})
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			lived = true
+			done := make(chan error, 1)
+			go func() {
+				_, _, err := s.vms.Carry(t.Context(), s.client, mig.ID)
+				done <- err
+			}()
+			for carried := false; ; {
+				if s.agents[killed].Dead() {
+					lived = false
+					s.again(killed, 0)
+				}
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					carried = true
+				case <-time.After(10 * time.Millisecond):
+				}
+				if m, err := s.client.Migration(t.Context(), mig.ID); err != nil {
+					t.Fatal(err)
+				} else if carried && m.State.Over() {
+					if m.State != api.Completed || m.Host != to {
+						t.Fatalf("%s: %+v", what, m)
+					}
+					break
+				}
+			}
+			on, there, err := s.vms.On("vm1")
+			if err != nil || on != to || len(s.devices(from)) != 0 || !slices.Equal(slices.Sorted(slices.Values(s.devices(to))), there) {
+				t.Fatalf("%s: %s has %q, %s has %q, the guest %q on %s", what, from, s.devices(from), to, s.devices(to), there, on)
+			}
+			if claims, err := s.client.Claims(t.Context(), false); err != nil || len(claims) != 0 {
+				t.Fatalf("%s: room is held: %+v, %v", what, claims, err)
+			}
+			s.until("the server knows of "+there[0], func() bool {
+				_, err := s.client.Targets(t.Context(), &api.TargetsRequest{Device: there[0]})
+				return err == nil
+			})
+			ids, from, to = there, to, from
+		}
+		t.Logf("the %s's agent was killed at each of %d steps", victim, killAt-2)
+		if killAt < 6 {
+			t.Errorf("the %s's agent made %d steps only", victim, killAt-1)
+		}
 	}
 }
