@@ -115,7 +115,7 @@ func (e *Engine) proof(j *judgement) {
 		j.add(Finding{Code: AttributeUnobserved, Outcome: Unknown, Subject: "what shapes the stream", From: builtInFrom})
 	}
 	if s.build.ID != "" && o.build.ID != "" && s.shaped && o.shaped {
-		p = newest(e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}], lowest)
+		p = newest(e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}], lowest, s.simulated() || o.simulated())
 	}
 	lifted := false
 	if p != nil {

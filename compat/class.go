@@ -143,7 +143,7 @@ func (w classText) attributes(a *inventory.Attributes, ignored func(Place, strin
 func (w classText) side(s *side, ignored func(Place, string) bool) classText {
 	w = w.text(s.name.Namespace).text(s.name.Name).text(string(s.parent.Kind)).flag(s.typ != nil)
 	w = w.value(s.label).value(s.api).attributes(s.attrs, ignored, OfType).text(string(s.can)).text(s.canFrom)
-	w = w.flag(s.shaped).text(s.shape).text(s.build.ID)
+	w = w.flag(s.simulated()).flag(s.shaped).text(s.shape).text(s.build.ID)
 	for _, p := range s.build.Parts {
 		w = w.text(p.Name).value(p.Value)
 	}

@@ -101,9 +101,12 @@ func (e *Engine) About(s *Source, o *Offer) (Proof, error) {
 		SourceBuild: s.build.ID, TargetBuild: o.build.ID,
 		SourceShape: s.shape, TargetShape: o.shape,
 		Source: s.side.proofSide(), Target: o.side.proofSide(),
-		Simulated: s.inv.Origin == inventory.FromSimulator || o.inv.Origin == inventory.FromSimulator,
+		Simulated: s.simulated() || o.simulated(),
 	}, nil
 }
+
+// simulated reports whether the side's machine does not exist.
+func (s *side) simulated() bool { return s.inv.Origin == inventory.FromSimulator }
 
 func (s *side) proofSide() *ProofSide {
 	return &ProofSide{Host: s.inv.Host.Name, Parent: s.parent.Name, Kernel: s.inv.Host.Kernel.Release, Build: slices.Clone(s.build.Parts)}
@@ -190,17 +193,22 @@ func indexProofs(list []Proof) map[proofKey][]*Proof {
 // newest is the newest proof that settles something: a rejection, or an
 // acceptance of at least the lowest grade that counts. What was inconclusive,
 // or exercised too little, does not undo what an earlier proof showed. Where
-// none settles anything, it is the newest.
-func newest(proofs []*Proof, lowest Grade) *Proof {
+// none settles anything, it is the newest. A proof in which no kernel took part
+// says nothing of two machines that exist.
+func newest(proofs []*Proof, lowest Grade, simulated bool) *Proof {
+	var first *Proof
 	for _, p := range proofs {
+		if p.Simulated && !simulated {
+			continue
+		}
 		if result := p.result(); result == Rejected || result == Accepted && p.Grade >= lowest {
 			return p
 		}
+		if first == nil {
+			first = p
+		}
 	}
-	if len(proofs) == 0 {
-		return nil
-	}
-	return proofs[0]
+	return first
 }
 
 // compare is positive when p counts before q.

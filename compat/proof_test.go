@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"kindred/inventory"
 )
 
 // genProof draws a proof about the pair, of one of a few moments.
@@ -185,6 +187,41 @@ func TestGrades(t *testing.T) {
 		var back Outcome
 		if err != nil || back.UnmarshalText(text) != nil || back != o {
 			t.Errorf("%s became %s", o, back)
+		}
+	}
+}
+
+// TestSimulatedProof: what no kernel took part in decides nothing between
+// machines that exist, whichever way it ended, and hides no proof that does.
+func TestSimulatedProof(t *testing.T) {
+	for _, result := range []Result{Accepted, Rejected} {
+		for _, origin := range []inventory.Origin{inventory.FromKernel, inventory.FromTree, inventory.FromSimulator} {
+			p := newPair()
+			p.otherBuild()
+			p.from.Origin, p.to.Origin = origin, origin
+			e := p.engine(t, nil)
+			s, o := e.Source(p.from, p.device()), e.Offers(p.to)[0]
+			proof := proofOf(s, o)
+			proof.Simulated, proof.Result = true, result
+			want := Unknown
+			if origin == inventory.FromSimulator {
+				want = map[Result]Outcome{Accepted: Compatible, Rejected: Incompatible}[result]
+			}
+			e = p.engine(t, []Proof{proof})
+			s, o = e.Source(p.from, p.device()), e.Offers(p.to)[0]
+			if got := e.Outcome(s, o); got != want {
+				t.Errorf("%s between machines of origin %s: %s, want %s", result, origin, got, want)
+			}
+			real := proofOf(s, o)
+			real.Time = real.Time.Add(-time.Hour)
+			if got := p.engine(t, []Proof{proof, real}).Outcome(s, o); got != Compatible && origin != inventory.FromSimulator {
+				t.Errorf("%s hides a real proof between machines of origin %s: %s", result, origin, got)
+			}
+			was := e.OfferClass(o)
+			p.to.Origin = inventory.FromKernel
+			if changed := e.OfferClass(o) != was; changed != (origin == inventory.FromSimulator) {
+				t.Errorf("from origin %s to a kernel: another class: %v", origin, changed)
+			}
 		}
 	}
 }
