@@ -209,8 +209,8 @@ func (f *Fleet) packing(hosts []string, opts DrainOptions) (*packing, error) {
 		placed: make(map[*host][]*job), stays: make(map[*host]labels), met: f.reacher(), proved: -1,
 	}
 	if opts.MaxAge > 0 {
-		for _, name := range f.since(opts.Now.Add(-opts.MaxAge)) {
-			p.barred[f.host(name)] = true
+		for _, h := range f.since(opts.Now.Add(-opts.MaxAge)) {
+			p.barred[h] = true
 		}
 	}
 	drained := make(map[*host]bool)

@@ -204,10 +204,10 @@ func byID(a, b reference) int {
 
 // age is when a host's inventory was taken.
 type age struct {
-	taken int64 // nanoseconds
-	host  string
+	taken int64  // nanoseconds
+	order uint64 // the host's
 }
 
-func byAge(a, b age) int {
-	return cmp.Or(cmp.Compare(a.taken, b.taken), strings.Compare(a.host, b.host))
-}
+func (h *host) age() age { return age{h.taken.UnixNano(), h.order} }
+
+func byAge(a, b age) int { return cmp.Or(cmp.Compare(a.taken, b.taken), cmp.Compare(a.order, b.order)) }

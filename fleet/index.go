@@ -200,7 +200,7 @@ func build(k *kinds, all []*host) *Fleet {
 			h, all[i] = &c, &c
 			h.order = uint64(i+1) * step
 		}
-		ages = append(ages, age{h.taken.UnixNano(), h.name})
+		ages = append(ages, h.age())
 		for at := range h.devices {
 			ids = append(ids, reference{strings.ToLower(h.devices[at].id), h.name})
 		}
@@ -256,11 +256,11 @@ func (f *Fleet) change(old, h *host) {
 func (f *Fleet) changeAges(old, h *host) {
 	switch {
 	case old == nil:
-		f.ages = f.ages.with(age{h.taken.UnixNano(), h.name})
+		f.ages = f.ages.with(h.age())
 	case h == nil:
-		f.ages = f.ages.without(age{old.taken.UnixNano(), old.name})
+		f.ages = f.ages.without(old.age())
 	case !old.taken.Equal(h.taken):
-		f.ages = f.ages.moved(age{old.taken.UnixNano(), old.name}, age{h.taken.UnixNano(), h.name})
+		f.ages = f.ages.moved(old.age(), h.age())
 	}
 }
 
@@ -285,14 +285,14 @@ func (f *Fleet) changeIDs(old, h *host) {
 }
 
 // since is the hosts whose inventory was taken before a moment.
-func (f *Fleet) since(moment time.Time) []string {
-	var names []string
+func (f *Fleet) since(moment time.Time) []*host {
+	var hosts []*host
 	for c := f.ages.start(); ; {
 		a, ok := c.next()
 		if !ok || a.taken >= moment.UnixNano() {
-			return names
+			return hosts
 		}
-		names = append(names, a.host)
+		hosts = append(hosts, f.numbered(a.order))
 	}
 }
 

@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -332,17 +331,26 @@ func appendValue(b []byte, v inventory.Value) []byte {
 }
 
 func appendAttributes(b []byte, a *inventory.Attributes) []byte {
-	if len(a.Values) == 0 && len(a.Unread) == 0 {
-		if a.Complete {
-			return append(b, '+')
-		}
-		return append(b, '-')
+	if a.Complete {
+		b = append(b, '+')
+	} else {
+		b = append(b, '-')
 	}
-	text, err := json.Marshal(a)
-	if err != nil {
-		panic(err) // it is made of text
+	var few [16]string // a device has few
+	names := few[:0]
+	for name := range a.Values {
+		names = append(names, name)
 	}
-	return appendText(b, string(text))
+	slices.Sort(names)
+	b = append(strconv.AppendInt(b, int64(len(names)), 36), '#')
+	for _, name := range names {
+		b = appendValue(appendText(b, name), a.Values[name])
+	}
+	b = append(strconv.AppendInt(b, int64(len(a.Unread)), 36), '#')
+	for _, name := range a.Unread {
+		b = appendText(b, name)
+	}
+	return b
 }
 
 // ways is the device's judgement on each offer known by then. Whoever comes

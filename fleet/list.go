@@ -16,7 +16,7 @@ type list[T any] struct {
 type piece[T any] struct{ items []T }
 
 // A piece that grows beyond pieceMax is cut in two.
-const pieceMax = 512
+const pieceMax = 256
 
 func newList[T any](order func(a, b T) int, sorted []T) list[T] {
 	l := list[T]{order: order, size: len(sorted)}

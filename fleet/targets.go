@@ -118,8 +118,8 @@ func (f *Fleet) ask(s *Source, opts Options) *question {
 	q.views, q.ways = f.views(q.class), f.kinds.ways(q.class.source, f.offers)
 	if opts.MaxAge > 0 {
 		q.silent = make(map[string]bool)
-		for _, name := range f.since(opts.Now.Add(-opts.MaxAge)) {
-			q.silent[name] = name != s.host.name
+		for _, h := range f.since(opts.Now.Add(-opts.MaxAge)) {
+			q.silent[h.name] = h != q.own
 		}
 	}
 	return q

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kindred/fleet"
 	"kindred/inventory"
@@ -115,6 +116,7 @@ func BenchmarkPut(b *testing.B) {
 	var news []*inventory.Own
 	for range 1000 {
 		own := m.Host(r.IntN(20_000))
+		own.Taken = own.Taken.Add(time.Duration(r.IntN(3600)) * time.Second)
 		p, left := r.IntN(8), r.IntN(17)
 		for t := range 16 {
 			own.Available[p*16+t] = left >> (t % 4)

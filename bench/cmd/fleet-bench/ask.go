@@ -31,7 +31,9 @@ func ask(x *fleet.Index, made *fleets.Fleet) error {
 	if err := askWhatIf(x); err != nil {
 		return err
 	}
-	heap("memory held after all questions")
+	heap("memory held after these questions")
+	askEach(x)
+	runtime.KeepAlive(x)
 	return nil
 }
 
@@ -82,11 +84,14 @@ func askReach(x *fleet.Index) {
 			return fmt.Sprintf("%d devices of %d kinds, %d stranded, %d one host from it", r.Devices, len(r.Kinds), len(r.Stranded), len(r.OneLeft)), nil
 		})
 	}
-	_ = once("reach, every device with its ways", "", func() (string, error) {
-		return fmt.Sprint(len(x.Fleet().Reach(true).Each)), nil
-	})
 	_ = once("choices before creating", "", func() (string, error) {
 		return fmt.Sprintf("%d types", len(x.Fleet().Choices().Types)), nil
+	})
+}
+
+func askEach(x *fleet.Index) {
+	_ = once("reach, every device with its ways", "", func() (string, error) {
+		return fmt.Sprint(len(x.Fleet().Reach(true).Each)), nil
 	})
 }
 
