@@ -42,7 +42,7 @@ func TestAccesses(t *testing.T) {
 		"observe: [{region: 0, at: 0, length: 2000000}]",
 		"observe: [{region: 0, at: 0, length: 1, types: '['}]",
 		"observe: [{region: 0, at: 99999999999999999999, length: 1}]",
-		"observe: [" + strings.Repeat("{region: 0, at: 0, length: 1},", maxAccesses+1) + "]",
+		"observe: [" + strings.Repeat("{region: 0, at: 0, length: 1},", MaxAccesses+1) + "]",
 	} {
 		if _, err := ParseCatalog("x", []byte(begin+"  "+bad+"\n")); err == nil {
 			t.Errorf("read %.80s", bad)

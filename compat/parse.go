@@ -376,15 +376,15 @@ func (p *ProofPolicy) UnmarshalYAML(node ast.Node) error {
 			return strictyaml.At(node, "observe %d: an observation reads (length), and writes nothing", i+1)
 		}
 	}
-	if len(p.Exercise)+len(p.Observe) > maxAccesses {
-		return strictyaml.At(node, "more than %d accesses", maxAccesses)
+	if len(p.Exercise)+len(p.Observe) > MaxAccesses {
+		return strictyaml.At(node, "more than %d accesses", MaxAccesses)
 	}
 	return nil
 }
 
 // What a canary may be asked for.
 const (
-	maxAccesses = 1000
+	MaxAccesses = 1000
 	maxAccess   = 1 << 20 // bytes
 	maxRegion   = 1000    // devices have regions of their own beyond those of PCI
 )
@@ -394,15 +394,24 @@ func (a *Access) UnmarshalYAML(node ast.Node) error {
 	if err := placed(node, strictyaml.Node(node, (*plain)(a))); err != nil {
 		return err
 	}
+	if err := a.Check(); err != nil {
+		return strictyaml.At(node, "%v", err)
+	}
+	return nil
+}
+
+// Check refuses what no device is asked for, whoever says so: a catalog, or the
+// notes of a stream from another host.
+func (a *Access) Check() error {
 	switch {
 	case a.Region < 0 || a.Region > maxRegion:
-		return strictyaml.At(node, "region %d: a region is an index from 0 to %d", a.Region, maxRegion)
+		return fmt.Errorf("region %d: a region is an index from 0 to %d", a.Region, maxRegion)
 	case a.At < 0:
-		return strictyaml.At(node, "at %d is before the region", a.At)
+		return fmt.Errorf("at %d is before the region", a.At)
 	case a.Length < 0 || a.Length > maxAccess || len(a.Write) > maxAccess:
-		return strictyaml.At(node, "an access has at most %d bytes", maxAccess)
+		return fmt.Errorf("an access has at most %d bytes", maxAccess)
 	case !validGlob(a.Types):
-		return strictyaml.At(node, "%q is not a glob", a.Types)
+		return fmt.Errorf("%q is not a glob", a.Types)
 	}
 	return nil
 }

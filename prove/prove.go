@@ -69,6 +69,9 @@ func (p *Prover) Prove(ctx context.Context, from, to *Side) (*compat.Proof, erro
 // Control replays a recording into the side it came from, and notes what came
 // of it.
 func (p *Prover) Control(ctx context.Context, r *Recording, s *Side) error {
+	if p.Engine.Policy(s.Type).Canaries == compat.CanariesUnsafe {
+		return fmt.Errorf("%s: %w", s, ErrUnsafe) // a device's recording is no canary's
+	}
 	a, err := p.replay(ctx, s, r, whole)
 	if err != nil {
 		return err
@@ -255,6 +258,8 @@ func (t *trial) conclude(tries []Attempt, controls string) {
 		p.Detail = fmt.Sprintf("taken, but so was the target's own state cut short to %d bytes: acceptance shows nothing there, and its catalog does not say how to observe what a guest sees", t.target.cutAt)
 	case t.policy.Truncated == inventory.Yes && !first.Verified:
 		p.Detail = "taken, but its catalog says that the driver takes what was cut short too: acceptance shows nothing there, and the catalog does not say how to observe what a guest sees"
+	case (t.target.truncated || t.policy.Truncated == inventory.Yes) && !t.recording.notes.Worked:
+		p.Detail = "taken, but the target also takes what was cut short, and what was compared is the same on a device that was not exercised: that it is equal shows nothing of the state"
 	default:
 		p.Result, p.Verified, p.Detail = compat.Accepted, first.Verified, first.String()
 	}

@@ -36,6 +36,9 @@ type simHost struct {
 	// before each call of a device it calls step.
 	commits int
 	step    func()
+	// ticking devices have a counter in region 0.
+	ticking bool
+	ticks   byte
 }
 
 func (h *simHost) Inventory(ctx context.Context) (*inventory.Inventory, error) {
@@ -54,6 +57,9 @@ func (h *simHost) Open(_ context.Context, id string) (vfio.Device, error) {
 		return nil, err
 	}
 	h.open.Add(1)
+	if h.ticking {
+		d = ticking{d, h}
+	}
 	return &watched{Device: d, h: h}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"kindred/compat"
 	"kindred/host/vfio"
@@ -48,6 +49,16 @@ func ParseNotes(trailer json.RawMessage) (*Notes, error) {
 	}
 	if n.Visible == nil {
 		return nil, ErrNoNotes
+	}
+	// Whoever wrote the file chose what root is asked to read and write here.
+	all := slices.Concat(n.Exercise, accessesOf(n.Saved), accessesOf(n.GoneOn))
+	if len(all) > 3*compat.MaxAccesses {
+		return nil, fmt.Errorf("the notes of the stream have %d accesses, more than %d", len(all), 3*compat.MaxAccesses)
+	}
+	for i := range all {
+		if err := all[i].Check(); err != nil {
+			return nil, fmt.Errorf("the notes of the stream: %w", err)
+		}
 	}
 	return n, nil
 }

@@ -144,16 +144,18 @@ func refusal(err error) string {
 }
 
 // drivers returns the errno of an error if it can be a driver's judgement of a
-// state. The others say that something did not work: memory of a bus, a
-// signal, a busy or vanished device. A driver that refuses with one of those
-// stays unproved.
+// state. The others say that something did not work: memory or a bus, a
+// signal, a busy device. A driver that refuses with one of those stays
+// unproved. ENOMEM is also the word of mtty, hisi_acc, qat and mlx5 for a state
+// that is too long; but a state that is larger than the target's own can run out
+// of memory each time while the controls pass.
 func drivers(err error) (syscall.Errno, bool) {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	if !ok || isStream(err) {
 		return 0, false
 	}
 	switch errno {
-	case syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ECANCELED, syscall.ENOSPC,
+	case syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ECANCELED, syscall.ENOSPC, syscall.ENOMEM, syscall.ENOBUFS,
 		syscall.EPERM, syscall.EACCES, syscall.EBADF, syscall.EMFILE, syscall.ENFILE, syscall.EPIPE, syscall.ECONNRESET, syscall.EDQUOT:
 		return errno, false
 	}

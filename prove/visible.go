@@ -167,7 +167,8 @@ func changed(before, after []Seen) string {
 		case s.Region != o.Region || s.At != o.At || s.Length != o.Length:
 			return "other observations there"
 		case s.Digest != o.Digest:
-			return fmt.Sprintf("%d bytes of region %d at 0x%x differ", s.Length, s.Region, s.At)
+			// With the digests, so that what is never twice the same ends differently each time.
+			return fmt.Sprintf("%d bytes of region %d at 0x%x differ (%.8s, and %.8s there)", s.Length, s.Region, s.At, s.Digest, o.Digest)
 		case !bytes.Equal(s.Bytes, o.Bytes):
 			return fmt.Sprintf("region %d at 0x%x is %x, and %x there", s.Region, s.At, []byte(s.Bytes), []byte(o.Bytes))
 		}

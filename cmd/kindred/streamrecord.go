@@ -106,7 +106,10 @@ func (s *session) record(opts *streamRecordOptions, inv *inventory.Inventory, ar
 			return nil, err
 		}
 	}
-	if err := s.prover.Control(s.ctx, r, side); err != nil {
+	switch err := s.prover.Control(s.ctx, r, side); {
+	case errors.Is(err, prove.ErrUnsafe):
+		return r, nil // a device was recorded, and is no reason to make a canary
+	case err != nil:
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil

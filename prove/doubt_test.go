@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package prove
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"kindred/compat"
+	"kindred/host/vfio"
+	"kindred/sim"
+)
+
+// parsed is the simulated driver's catalog with its proof policy replaced.
+func parsed(t *testing.T, policy string) *compat.Engine {
+	t.Helper()
+	text := string(sim.Catalog)
+	for _, key := range []string{"epochs", "known-bad", "examples", "waivers", "proof"} {
+		text = dropKey(text, key)
+	}
+	c, err := compat.ParseCatalog("ksim", []byte(text+"\nproof:\n"+policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalogs, err := compat.NewCatalogs([]*compat.Catalog{c}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compat.NewEngine(catalogs, nil)
+}
+
+func dropKey(text, key string) string {
+	var kept []string
+	in := false
+	for _, line := range strings.Split(text, "\n") {
+		if line != "" && line[0] != ' ' && line[0] != '#' {
+			in = strings.HasPrefix(line, key+":")
+		}
+		if !in {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
+// doctored is the recording of a canary whose notes somebody changed.
+func doctored(t *testing.T, p *Prover, from *Side, change func(*Notes)) *os.File {
+	t.Helper()
+	r, err := p.Record(context.Background(), from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := p.Control(context.Background(), r, from); err != nil {
+		t.Fatal(err)
+	}
+	change(r.notes)
+	file, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.WriteTo(file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestHostileNotes: what a stream says was seen is read by root on another host.
+func TestHostileNotes(t *testing.T) {
+	engine := untried(t, true)
+	want := map[string]string{"a negative length": "at most 1048576 bytes", "a huge length": "at most 1048576 bytes", "before the region": "before the region", "too many": "accesses, more than"}
+	for name, change := range map[string]func(*Notes){
+		"a negative length": func(n *Notes) { n.Saved[0].Length = -1 },
+		"a huge length":     func(n *Notes) { n.GoneOn[0].Length = 1 << 50 },
+		"before the region": func(n *Notes) { n.Exercise[0].At = -8 },
+		"too many":          func(n *Notes) { n.Exercise = slices.Repeat(n.Exercise[:1], 3000) },
+	} {
+		from := small(t, "gen8")
+		p := prover(t, engine)
+		file := doctored(t, p, from.side(), change)
+		r, err := OpenRecording(file)
+		if err != nil {
+			if !strings.Contains(err.Error(), want[name]) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		t.Errorf("%s: opened", name)
+		r.Close()
+	}
+}
+
+// TestUnsafeControl: a device's recording is not tried on canaries where the
+// catalog says that they disturb others.
+func TestUnsafeControl(t *testing.T) {
+	engine := parsed(t, "  canaries: unsafe\n  source: test\n")
+	h := small(t, "gen8")
+	safe := prover(t, untried(t, true))
+	r, err := safe.Record(context.Background(), h.side())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	made := h.made
+	err = prover(t, engine).Control(context.Background(), r, h.side())
+	if !errors.Is(err, ErrUnsafe) || h.made != made {
+		t.Errorf("%v, and %d canaries were made", err, h.made-made)
+	}
+}
+
+// TestNothingShown: what is the same on any fresh device shows nothing of the
+// state that a driver took which takes anything.
+func TestNothingShown(t *testing.T) {
+	engine := parsed(t, "  canaries: safe\n  lowest: fresh-state\n  observe:\n    - {region: 0, at: 0, length: 4}\n  source: test\n")
+	proof, err := proveOnce(t, engine, small(t, "rel20"), small(t, "anything"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if proof.Result != compat.Inconclusive {
+		t.Errorf("%+v", proof)
+	}
+}
+
+// TestMemoryPressure: states are of different sizes, so a limit on memory can
+// refuse one each time and take the controls.
+func TestMemoryPressure(t *testing.T) {
+	engine := untried(t, true)
+	from, to := small(t, "gen8"), small(t, "gen9")
+	p := prover(t, engine)
+	r, err := p.Record(context.Background(), from.side())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := p.Control(context.Background(), r, from.side()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.control(context.Background(), to.side()); err != nil {
+		t.Fatal(err)
+	}
+	to.m.Faults.Set(sim.Fault{Op: sim.OpWrite, As: unix.ENOMEM})
+	a, err := p.replay(context.Background(), to.side(), r, whole)
+	if err != nil || !a.Fault {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// ticking is a device of which a part never reads twice alike, as a counter.
+type ticking struct {
+	vfio.Device
+	h *simHost
+}
+
+func (d ticking) ReadRegion(r int, at int64, p []byte) error {
+	err := d.Device.ReadRegion(r, at, p)
+	if len(p) > 0 && r == 0 {
+		d.h.ticks++
+		p[0] = d.h.ticks
+	}
+	return err
+}
+
+// TestTicking: a catalog that has a counter compared makes no build incompatible
+// with itself, however long the part is that it has compared.
+func TestTicking(t *testing.T) {
+	engine := untried(t, true)
+	h := small(t, "gen8")
+	h.ticking = true
+	proof, err := proveOnce(t, engine, h, h)
+	if err != nil || proof.Result != compat.Inconclusive {
+		t.Errorf("%+v, %v", proof, err)
+	}
+}
