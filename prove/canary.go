@@ -22,6 +22,9 @@ func withCanary(ctx context.Context, s *Side, use func(id string, d vfio.Device)
 		return err
 	}
 	id, err := s.Host.Make(ctx, s.Parent, s.Type)
+	if _, told := errors.AsType[*NotAllowedError](err); told {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("make a canary of %s: %w", s, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"kindred/compat"
+	"kindred/host/policy"
 	"kindred/host/vfio"
 	"kindred/inventory"
 )
@@ -57,3 +58,15 @@ var (
 	// ErrUnsafe: the driver's catalog says that canaries disturb others.
 	ErrUnsafe = errors.New("its catalog says that canaries are unsafe there")
 )
+
+// NotAllowedError is returned where the host's operator does not allow
+// canaries.
+type NotAllowedError struct {
+	Parent string
+	Type   inventory.TypeName
+}
+
+func (e *NotAllowedError) Error() string {
+	return fmt.Sprintf("canaries of %s are not allowed on %s: the host's operator allows them in /%s, with canaries: [{parent: %q, type: %q}]",
+		e.Type.Full(), e.Parent, policy.File, e.Parent, e.Type.Full())
+}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,18 +54,6 @@ func OpenLive(modules []string) (*Live, error) {
 
 // Close lets go of the machine.
 func (l *Live) Close() error { return errors.Join(l.host.Close(), l.devices.Close()) }
-
-// NotAllowedError is returned where the host's operator does not allow
-// canaries.
-type NotAllowedError struct {
-	Parent string
-	Type   inventory.TypeName
-}
-
-func (e *NotAllowedError) Error() string {
-	return fmt.Sprintf("canaries of %s are not allowed on %s: the host's operator allows them in /%s, with canaries: [{parent: %q, type: %q}]",
-		e.Type.Full(), e.Parent, policy.File, e.Parent, e.Type.Full())
-}
 
 // Allows reports whether the operator allows canaries of the type there.
 func (l *Live) Allows(parent string, t inventory.TypeName) bool { return l.policy.Canary(parent, t) }
@@ -137,7 +127,11 @@ func (l *Live) Listen() func([]string) []string {
 	}
 	return func(subjects []string) []string {
 		defer k.Close()
-		return kmsg.About(k.Lines(), subjects)
+		// Of every device that comes and goes the kernel says this (iommu.c); it
+		// would hide what a driver says.
+		return slices.DeleteFunc(kmsg.About(k.Lines(), subjects), func(line string) bool {
+			return strings.Contains(line, ": Adding to iommu group ") || strings.Contains(line, ": Removing from iommu group ")
+		})
 	}
 }
 

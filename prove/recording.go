@@ -161,6 +161,9 @@ func (p *Prover) Record(ctx context.Context, s *Side) (*Recording, error) {
 		if r != nil { // it could not be removed
 			err = errors.Join(err, r.Close())
 		}
+		if _, told := errors.AsType[*NotAllowedError](err); told {
+			return nil, err
+		}
 		return nil, fmt.Errorf("record %s: %w", s, err)
 	}
 	return r, nil
@@ -183,7 +186,7 @@ func (p *Prover) RecordDevice(ctx context.Context, h Host, id string) (_ *Record
 	extract, err := inv.Extract(id)
 	switch {
 	case err != nil:
-		return fail(err)
+		return nil, err
 	case !extract.Devices[0].Ours:
 		return fail(ErrNotOurs)
 	case extract.Devices[0].InUse != inventory.No:
@@ -276,7 +279,7 @@ func runAndExercise(d vfio.Device, list []compat.Access) error {
 func (p *Prover) scratch() (*os.File, error) {
 	file, err := os.CreateTemp(p.Scratch, "kindred-recording-")
 	if err != nil {
-		return nil, fmt.Errorf("make room for a recording: %w", err)
+		return nil, fmt.Errorf("make a file for the recording (--scratch says where): %w", err)
 	}
 	if err := os.Remove(file.Name()); err != nil {
 		return nil, errors.Join(fmt.Errorf("make room for a recording: %w", err), file.Close())

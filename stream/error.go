@@ -27,6 +27,9 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		problem += ": " + e.Err.Error()
 	}
+	if e.Kind == NotStream {
+		return "not a recorded stream: " + problem
+	}
 	return fmt.Sprintf("the stream is %s at byte %d: %s", words[e.Kind], e.Offset, problem)
 }
 

@@ -277,25 +277,31 @@ func proveExit(made []proved, open []fleet.Missing) error {
 }
 
 func printProofs(cmd *cobra.Command, made []proved) {
-	t := newTable("FROM", "TO", "RESULT", "GRADE", "DETAIL")
+	t := newTable("TYPE", "FROM", "TO", "RESULT", "DETAIL")
 	for _, m := range made {
 		p := m.Proof
-		t.add(p.SourceType.Full()+" on "+sideText(p.Source), p.TargetType.Full()+" on "+sideText(p.Target), string(p.Result), p.Grade.String(), p.Detail)
+		types := p.SourceType.Full()
+		if p.TargetType != p.SourceType {
+			types += " as " + p.TargetType.Full()
+		}
+		t.add(types, sideText(p.Source, p.Target), sideText(p.Target, p.Source), string(p.Result), p.Grade.String()+": "+p.Detail)
 	}
 	cmd.Print(t.String())
 	for _, m := range made {
 		for _, line := range m.Proof.Log {
 			cmd.Println("kernel: " + clean(line))
 		}
-	}
-	for _, m := range made {
 		cmd.Println("kept in " + clean(m.File))
 	}
 }
 
-func sideText(s *compat.ProofSide) string {
-	if s == nil {
+// sideText is one end's parent, with its host where the other end is on another.
+func sideText(s, other *compat.ProofSide) string {
+	switch {
+	case s == nil:
 		return "?"
+	case other != nil && other.Host != s.Host:
+		return s.Host + ": " + s.Parent
 	}
 	return s.Parent
 }

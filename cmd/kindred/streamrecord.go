@@ -36,8 +36,9 @@ without history, so the state of a device is mostly that of a fresh one.`,
 		Example: `  kindred stream record --type mtty-2 --out mtty-2.stream
   kindred stream record --type kdx-V4_4 --parent 0000:00:10.0 --out gen8.stream
   kindred stream record 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001 --out device.stream`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runStreamRecord(cmd, opts, args) },
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDevice(new([]string)),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runStreamRecord(cmd, opts, args) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&opts.typ, "type", "", "record a canary of the `TYPE`, by its full name")
@@ -89,6 +90,9 @@ func (s *session) record(opts *streamRecordOptions, inv *inventory.Inventory, ar
 	var side *prove.Side
 	if len(args) == 1 {
 		var err error
+		if inv.Device(args[0]) == nil {
+			return nil, &exitError{exitNoSuch, fmt.Errorf("device %s: no such device on this host; kindred device list has them", args[0])}
+		}
 		if r, err = s.prover.RecordDevice(s.ctx, s.live, args[0]); err != nil {
 			return nil, err
 		}
