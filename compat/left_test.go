@@ -72,4 +72,22 @@ func TestLeft(t *testing.T) {
 	if l.Untake(1); !l.Fits(0) {
 		t.Error("taking back leaves it as it was")
 	}
+	// Room is what Fits allows one after the other, and Most is never exceeded.
+	for _, c := range []*Capacity{pools(""), {Model: SharedCount}, {Model: SeparateCounts}, nil} {
+		sharing := c.Sharing([]string{"big", "small"})
+		counts := []int{2, 9}
+		for first := range 2 {
+			l := sharing.Left(counts, []int{0, 0})
+			l.Take(first)
+			for typ := range 2 {
+				room, n, all := l.Room(typ), 0, l.Clone()
+				for ; all.Fits(typ); n++ {
+					all.Take(typ)
+				}
+				if n != room || n+1 > sharing.Most(counts) {
+					t.Errorf("%+v: room for %d of type %d after one of %d, and %d fit; at most %d", c, room, typ, first, n, sharing.Most(counts))
+				}
+			}
+		}
+	}
 }
