@@ -233,13 +233,15 @@ func (s *session) sides(opts *proveOptions) (from *prove.Side, to []*prove.Side,
 // offering lists the parents that offer a type, or the one that is named.
 func (s *session) offering(inv *inventory.Inventory, full, parent string) ([]*prove.Side, error) {
 	var list []*prove.Side
-	var others []string
+	var others, functions []string
 	for i := range inv.Parents {
 		p := &inv.Parents[i]
 		for j := range p.Types {
 			t := p.Types[j].TypeName
 			switch {
 			case t.Full() != full:
+			case p.Kind != inventory.MdevParent:
+				functions = append(functions, p.Name)
 			case parent != "" && p.Name != parent:
 				others = append(others, p.Name)
 			default:
@@ -252,6 +254,9 @@ func (s *session) offering(inv *inventory.Inventory, full, parent string) ([]*pr
 		return list, nil
 	case len(others) > 0:
 		return nil, &exitError{exitNoSuch, fmt.Errorf("%s does not offer %s: it is offered by %s", parent, full, strings.Join(others, ", "))}
+	}
+	if len(functions) > 0 {
+		return nil, fmt.Errorf("%s is offered by %s, whose functions are not made and unmade at will: a canary is a mediated device; record a function that Kindred started, and that nobody uses, with kindred stream record", full, strings.Join(functions, ", "))
 	}
 	return nil, &exitError{exitNoSuch, fmt.Errorf("no parent of this host offers %s: kindred type list has what they offer", full)}
 }

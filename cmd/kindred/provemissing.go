@@ -100,7 +100,7 @@ func printMissing(cmd *cobra.Command, answer *missingAnswer) {
 		return
 	}
 	cmd.Printf(`
-To make the first, record on %s, take the file to %s and replay it there:
+To make the first, record on %s, and replay the file on %s:
   kindred stream record --type %s --parent %s --out canary.stream
   kindred stream replay canary.stream --type %s --parent %s
 `, clean(m.From.Host), clean(m.To.Host), clean(m.From.Type.Full()), clean(m.From.Parent), clean(m.To.Type.Full()), clean(m.To.Parent))

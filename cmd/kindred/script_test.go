@@ -8,13 +8,18 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/internal/fixture"
+	"kindred/inventory"
 )
 
 func TestMain(m *testing.M) {
@@ -77,6 +82,11 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("%s has %q at %d", args[0], []rune(text[i:])[0], i)
 				}
 			},
+			// transferred FROM TO TYPE RESULT FILE writes a proof, signed by nobody,
+			// of a transfer between two recorded hosts.
+			"transferred": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(writeProof(ts.MkAbs(args[0]), ts.MkAbs(args[1]), args[2], compat.Result(args[3]), ts.MkAbs(args[4])))
+			},
 			// narrow FILE: no line is longer than 80 columns.
 			"narrow": func(ts *testscript.TestScript, _ bool, args []string) {
 				for line := range strings.Lines(ts.ReadFile(args[0])) {
@@ -132,3 +142,30 @@ func TestClosedPipe(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, os.ErrInvalid }
+
+// writeProof writes a file with the proof of one transfer of a type.
+func writeProof(from, to, typ string, result compat.Result, file string) error {
+	inventories, err := readFiles([]string{from, to})
+	if err != nil {
+		return err
+	}
+	known, err := knownWith(nil)
+	if err != nil {
+		return err
+	}
+	engine := compat.NewEngine(known, nil)
+	find := func(inv *inventory.Inventory) *compat.Offer {
+		offers := engine.Offers(inv)
+		return offers[slices.IndexFunc(offers, func(o *compat.Offer) bool { return o.Type().Full() == typ })]
+	}
+	p, err := engine.About(engine.Instance(find(inventories[0])), find(inventories[1]))
+	if err != nil {
+		return err
+	}
+	p.Grade, p.Result, p.Controls, p.Tries, p.Time, p.Detail = compat.WorkingState, result, true, 2, time.Unix(1_790_000_000, 0).UTC(), "written by a test"
+	data, err := (&proofs.File{Proofs: []compat.Proof{p}, Signatures: []proofs.Signature{}}).Encode()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o644)
+}
