@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -323,6 +324,29 @@ func TestLock(t *testing.T) {
 	if err := s.Undefine(t.Context(), parent, u1); err != nil {
 		t.Errorf("with the lock given back: %v", err)
 	}
+}
+
+// TestLockKept: a writer that is stopped does not keep others waiting for ever.
+func TestLockKept(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	d := definition.Definition{Parent: parent, UUID: u1, Type: "t-1"}
+	if err := s.Define(t.Context(), &d); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(filepath.Join(root, "run/kindred/definitions.lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := s.Undefine(t.Context(), parent, u1); err == nil || !strings.Contains(err.Error(), "fuser -v /run/kindred/definitions.lock") {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 // TestWarnings: each file that is passed over is named.

@@ -161,17 +161,19 @@ func TestRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As udev reads it: \" is ", and $$ is $.
 	_, after, found := strings.Cut(string(rule), `RUN+="/bin/sh -c '`)
-	command, _, closed := strings.Cut(after, `'"`)
+	command, _, closed := strings.Cut(after, `' sh %k"`)
 	if !found || !closed {
 		t.Fatalf("the rule runs nothing:\n%s", rule)
 	}
+	command = strings.NewReplacer(`\"`, `"`, "$$", "$").Replace(command)
 	g := bootAll(ctx, t, a, Host{Name: "host-r", Modules: []string{"mtty"}})[0]
 	installKindred(ctx, t, g)
 	// udev meets the first parents before the root file system is writable.
 	sh(ctx, t, g.Client, "mount -t tmpfs -o ro none /var/lib")
 	sh(ctx, t, g.Client, "kindred mdevctl define -u "+movingDevice+" -p mtty -t mtty-1 --auto; kindred mdevctl define -p mtty -t mtty-2 -u "+mdpyDevice)
-	r, err := g.Run(ctx, Cmd{Argv: []string{"sh", "-c", strings.ReplaceAll(command, "%k", "mtty")}})
+	r, err := g.Run(ctx, Cmd{Argv: []string{"sh", "-c", command, "sh", "mtty"}})
 	if err != nil || r.ExitCode != 0 {
 		t.Fatalf("%s: %+v, %v", command, r, err)
 	}

@@ -101,11 +101,19 @@ func definitions(cmd *cobra.Command, do func(context.Context, *definition.Store,
 		return err
 	}
 	defer store.Close()
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(cmd.Context())
 	defer stop()
 	return do(ctx, store, func(name string, err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kindred: warning: %s: %s\n", clean("/"+name), clean(oneLine(err.Error())))
 	})
+}
+
+// untilInterrupted is ctx, ended by a signal. What was begun is then undone, and
+// scripts are told; a second signal does not wait for that.
+func untilInterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // named are the definitions that a reference means: a UUID or the beginning of

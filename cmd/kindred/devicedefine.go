@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"kindred/definition"
 	"kindred/definition/callout"
+	"kindred/host/change"
 	"kindred/host/mdev"
 	"kindred/host/tree"
 )
@@ -30,9 +32,11 @@ func newDeviceDefine() *cobra.Command {
 		Long: `Keep a device that should exist, in mdevctl's files below /etc/mdevctl.d. Its
 UUID is printed. With --auto it is started when its parent appears.
 
-What is not said of a device that runs is taken from it. A VF is named by its
-address, which its definition keeps as the attribute "function"; it is started
-by kindred alone, not by mdevctl.`,
+What is not said of a device that runs is taken from it: its attributes as a
+callout knows them, or else as Kindred set them when it started it.
+
+A VF is named by its address, which its definition keeps as the attribute
+"function"; it is started by kindred alone, not by mdevctl.`,
 		Example: `  kindred device define --parent mtty --type mtty-2 --auto
   kindred device define 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
   kindred device define -p matrix --json vfio_ap.json
@@ -44,7 +48,7 @@ by kindred alone, not by mdevctl.`,
 	opts.device.add(cmd)
 	opts.output.add(cmd)
 	cmd.Flags().BoolVarP(&opts.auto, "auto", "a", false, "start it when its parent appears")
-	cmd.Flags().StringVar(&opts.json, "json", "", "take the rest from mdevctl's JSON in `FILE` (-: standard input)")
+	cmd.Flags().StringVar(&opts.json, "json", "", "the rest is in `FILE`, as mdevctl's JSON (-: stdin)")
 	return cmd
 }
 
@@ -56,45 +60,77 @@ func runDeviceDefine(cmd *cobra.Command, opts *defineOptions, args []string) err
 	if len(args) > 0 {
 		id = args[0]
 	}
-	d, err := opts.definition(cmd, id)
+	d, running, err := opts.definition(cmd, id)
 	if err != nil {
 		return err
+	}
+	asItIs := running && opts.json == "" && len(opts.device.attrs) == 0
+	if asItIs {
+		if err := madeWith(cmd, d); err != nil {
+			return err
+		}
 	}
 	return definitions(cmd, func(ctx context.Context, store *definition.Store, warn tree.Warn) error {
 		if len(store.Read(definition.Filter{Parent: d.Parent, UUID: d.UUID}, warn)) > 0 {
 			return fmt.Errorf("device %s on %s: %w; see kindred device modify", d.UUID, d.Parent, definition.ErrDefined)
 		}
-		err := scripted(ctx, cmd, callout.Define, d, func(*callout.Call) error { return store.Define(ctx, d) })
+		err := scripted(ctx, cmd, callout.Define, d, func(c *callout.Call) error {
+			if asItIs {
+				attrs, err := c.Attributes(ctx)
+				if err != nil {
+					return fmt.Errorf("the attributes of the running device: %w", err)
+				}
+				if len(attrs) > 0 { // as they are now
+					d.Attributes = append(functionOnly(d.Attributes), attrs...)
+				}
+			}
+			return store.Define(ctx, d)
+		})
 		if err != nil {
 			return err
 		}
-		return opts.output.print(cmd, asData(d, false), func() { cmd.Println(d.UUID) })
+		return opts.output.print(cmd, asData(d, running), func() { cmd.Println(d.UUID) })
 	})
 }
 
+// madeWith adds the attributes with which Kindred made the device, if it did.
+func madeWith(cmd *cobra.Command, d *definition.Definition) error {
+	return changeHost(cmd, func(_ context.Context, h *change.Host) error {
+		attrs, err := h.Attributes(runs(d))
+		for _, a := range attrs {
+			d.Attributes = append(d.Attributes, definition.Attribute{Name: a.Name, Value: a.Value})
+		}
+		return err
+	})
+}
+
+// functionOnly leaves the attribute that says which VF it is, which is no setting.
+func functionOnly(attrs []definition.Attribute) []definition.Attribute {
+	return slices.DeleteFunc(slices.Clone(attrs), func(a definition.Attribute) bool { return a.Name != functionAttr })
+}
+
 // definition is what the flags say, completed from the device if it runs.
-func (o *defineOptions) definition(cmd *cobra.Command, id string) (*definition.Definition, error) {
+func (o *defineOptions) definition(cmd *cobra.Command, id string) (d *definition.Definition, running bool, err error) {
 	if err := exclude(cmd, "json", "type", "attr", "auto"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	d, err := o.device.define(cmd, id)
-	if err != nil {
-		return nil, err
+	if d, err = o.device.define(cmd, id); err != nil {
+		return nil, false, err
 	}
 	if o.json != "" {
 		from, err := readDefinition(cmd, o.json)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		from.Attributes = append(d.Attributes, from.Attributes...) // a VF's address goes first
 		d.Replace(&from)
 	} else {
 		d.Auto = o.auto
 	}
-	if id != "" && (d.Type == "" || d.Parent == "") {
+	if id != "" {
 		h, err := openHost("/")
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		defer h.Close()
 		if dev := h.List(false, true).Device(runs(d)); dev != nil && (d.Parent == "" || d.Parent == dev.Parent) {
@@ -102,18 +138,19 @@ func (o *defineOptions) definition(cmd *cobra.Command, id string) (*definition.D
 			if d.Type == "" {
 				d.Type = dev.Type.Full()
 			}
+			running = d.Type == dev.Type.Full()
 		}
 	}
 	switch {
 	case d.Type == "":
-		return nil, usage(cmd, errors.New("--type is missing, and no such device runs; kindred type list shows the types"))
+		return nil, false, usage(cmd, errors.New("--type is missing, and no such device runs; kindred type list shows the types"))
 	case d.Parent == "":
-		return nil, usage(cmd, errors.New("--parent is missing, and no such device runs; kindred type list shows the parents"))
+		return nil, false, usage(cmd, errors.New("--parent is missing, and no such device runs; kindred type list shows the parents"))
 	}
 	if d.UUID == "" {
 		d.UUID = mdev.NewUUID()
 	}
-	return d, nil
+	return d, running, nil
 }
 
 func newDeviceUndefine() *cobra.Command {
@@ -193,7 +230,7 @@ prints those that there are.`,
 	cmd.Flags().BoolVarP(&opts.auto, "auto", "a", false, "start it when its parent appears")
 	cmd.Flags().BoolVarP(&opts.manual, "manual", "m", false, "start it when it is asked for")
 	cmd.Flags().BoolVar(&opts.clear, "clear-attrs", false, "remove all attributes")
-	cmd.Flags().StringVar(&opts.json, "json", "", "take the rest from mdevctl's JSON in `FILE` (-: standard input)")
+	cmd.Flags().StringVar(&opts.json, "json", "", "the rest is in `FILE`, as mdevctl's JSON (-: stdin)")
 	return cmd
 }
 
@@ -220,7 +257,13 @@ func runDeviceModify(cmd *cobra.Command, opts *modifyOptions, ref string) error 
 		if err != nil {
 			return err
 		}
-		return opts.output.print(cmd, asData(d, false), func() {})
+		h, err := openHost("/")
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		dev := h.List(false, true).Device(runs(d))
+		return opts.output.print(cmd, asData(d, dev != nil && dev.Parent == d.Parent), func() {})
 	})
 }
 
@@ -251,12 +294,7 @@ func (o *modifyOptions) change(cmd *cobra.Command) (func(*definition.Definition)
 		if !o.clear && len(attrs) == 0 {
 			return
 		}
-		var list []definition.Attribute
-		for _, a := range d.Attributes {
-			if a.Name == functionAttr { // which VF it is, is no setting
-				list = append(list, a)
-			}
-		}
+		list := functionOnly(d.Attributes)
 		for _, a := range attrs {
 			list = append(list, definition.Attribute{Name: a.Name, Value: a.Value})
 		}

@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +28,7 @@ type deviceFlags struct {
 func (f *deviceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.parent, "parent", "p", "", "the `PARENT`: of an mdev; a VF knows its own")
 	cmd.Flags().StringVarP(&f.typ, "type", "t", "", "the `TYPE`'s full name, as kindred type list shows it")
-	cmd.Flags().StringArrayVar(&f.attrs, "attr", nil, "set attribute `NAME=VALUE`; several are set in this order")
+	cmd.Flags().StringArrayVar(&f.attrs, "attr", nil, "set attribute `NAME=VALUE`; several in this order")
 	_ = cmd.RegisterFlagCompletionFunc("parent", completeParent)
 	_ = cmd.RegisterFlagCompletionFunc("type", completeType(&f.parent))
 }
@@ -69,7 +66,8 @@ What is about to be done is written down first. When a step fails, those before
 it are undone; when this program is killed, kindred device repair does it.
 
 Attributes of an mdev and of a vGPU are files of the device, written in order.
-Those of a VF are mac, vlan (ID or ID:PRIORITY) and migratable (enable, disable).
+Those of a VF are mac, vlan (ID or ID:PRIORITY) and migratable (enable or
+disable).
 
 With --auto all that is defined to start with its parent is started, but for
 what runs already.`,
@@ -86,7 +84,7 @@ what runs already.`,
 	}
 	opts.device.add(cmd)
 	opts.output.add(cmd)
-	cmd.Flags().StringVar(&opts.json, "json", "", "take the rest from mdevctl's JSON in `FILE` (-: standard input)")
+	cmd.Flags().StringVar(&opts.json, "json", "", "the rest is in `FILE`, as mdevctl's JSON (-: stdin)")
 	cmd.Flags().BoolVar(&opts.auto, "auto", false, "start all that is defined to start by itself")
 	return cmd
 }
@@ -129,10 +127,14 @@ func runDeviceStart(cmd *cobra.Command, opts *startOptions, args []string) error
 	})
 }
 
-// startOne starts a device between mdevctl's scripts.
+// startOne starts a device between mdevctl's scripts, which know devices by
+// UUID: they are not told of a VF that is not defined.
 func startOne(ctx context.Context, cmd *cobra.Command, h *change.Host, d *definition.Definition) (dev change.Device, err error) {
 	if d.UUID == "" && runs(d) == "" && h.IsMdev(d.Parent, d.Type) {
 		d.UUID = mdev.NewUUID() // scripts are told
+	}
+	if d.UUID == "" {
+		return h.Start(ctx, request(d))
 	}
 	err = scripted(ctx, cmd, callout.Start, d, func(*callout.Call) error {
 		dev, err = h.Start(ctx, request(d))
@@ -200,6 +202,9 @@ func startAll(cmd *cobra.Command, opts *startOptions) error {
 	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
 		rows, failed := []started{}, false
 		for i := range list {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			if dev := running.Device(runs(&list[i])); !list[i].Auto || dev != nil && dev.Parent == list[i].Parent && dev.Type.Full() == list[i].Type {
 				continue
 			}
@@ -231,7 +236,7 @@ func changeHost(cmd *cobra.Command, do func(context.Context, *change.Host) error
 		return err
 	}
 	defer h.Close()
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(cmd.Context())
 	defer stop()
 	err = do(ctx, h)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {

@@ -52,6 +52,10 @@ func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
 	return changeHost(cmd, func(ctx context.Context, h *change.Host) error {
 		var failed []error
 		for _, id := range ids {
+			if ctx.Err() != nil { // the ones after it are not begun
+				failed = append(failed, context.Cause(ctx))
+				break
+			}
 			if err := stopOne(ctx, cmd, h, id, opts.force); err != nil {
 				failed = append(failed, err)
 			}
@@ -66,28 +70,36 @@ func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
 	})
 }
 
-// stopOne stops a device between mdevctl's scripts. They are told of one that
-// runs.
+// stopOne stops a device between mdevctl's scripts. They are told of an mdev
+// that runs, and of a VF that is defined, as when it was started.
 func stopOne(ctx context.Context, cmd *cobra.Command, h *change.Host, id string, force bool) error {
 	stop := func(*callout.Call) error { return h.Stop(ctx, id, change.StopOptions{Force: force}) }
 	dev, ok := mdev.Find(h.Machine, id)
-	if !ok {
-		id = functionOf(cmd, id)
-		return stop(nil)
-	}
 	d := &definition.Definition{UUID: id, Parent: dev.Parent, Type: typeText(dev.Type)}
+	if !ok {
+		if d = functionOf(cmd, id); d == nil {
+			return stop(nil)
+		}
+		id = runs(d)
+		if _, err := h.Records.Device(id); err != nil {
+			return stop(nil)
+		}
+	}
 	return scripted(ctx, cmd, callout.Stop, d, stop)
 }
 
-// functionOf is the VF of a definition's UUID, or the id itself.
-func functionOf(cmd *cobra.Command, id string) string {
+// functionOf is the definition of a VF, by its UUID or the VF's address; nil
+// where there is none.
+func functionOf(cmd *cobra.Command, id string) (found *definition.Definition) {
 	_ = definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
-		for _, d := range store.Read(definition.Filter{UUID: id}, warn) {
-			id = runs(&d)
+		for _, d := range store.Read(definition.Filter{}, warn) {
+			if vf := runs(&d); vf != d.UUID && (vf == id || d.UUID == id) {
+				found = &d
+			}
 		}
 		return nil
 	})
-	return id
+	return found
 }
 
 // startedDevices resolves names of this host's devices: ids, or beginnings of

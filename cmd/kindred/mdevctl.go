@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -65,9 +64,8 @@ Exit codes are mdevctl's: 0 done, 1 failed, 2 wrong flags.`,
 // runMdevctl ends scripts that are running when it is interrupted, and undoes
 // what was begun.
 func runMdevctl(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the program
 	root := os.Getenv("MDEVCTL_ENV_ROOT")
 	if root == "" {
 		root = "/"

@@ -21,7 +21,8 @@
 //   - A script that hangs is ended, with all that it started, after [Deadline],
 //     or after [GetDeadline] when it is only asked something; then it is not
 //     asked again. A pre callout that hangs has failed.
-//   - A script that prints without end is ended; at most 1 MiB is kept.
+//   - A script that prints without end is ended; at most 1 MiB is kept. A pre
+//     callout that does has failed, too.
 //   - What scripts print on standard error is shown, and whose it is.
 package callout
 

@@ -102,8 +102,16 @@ func TestBackground(t *testing.T) {
 // TestFlood: endless output is not kept and does not block.
 func TestFlood(t *testing.T) {
 	s, _, _ := find(t, map[string]string{dir + "flood": "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"})
-	if attrs, err := s.Attributes(t.Context(), dev); attrs != nil {
+	if attrs, err := s.Attributes(t.Context(), dev); attrs != nil || err == nil {
 		t.Errorf("%v, %v", attrs, err)
+	}
+}
+
+// TestLongNo: a callout that says no at length has said no.
+func TestLongNo(t *testing.T) {
+	s, _, _ := find(t, map[string]string{dir + "no": "case $* in *pre*) i=0; while [ $i -lt 20000 ]; do echo " + strings.Repeat("x", 100) + " >&2; i=$((i+1)); done; exit 1;; esac; exit 0"})
+	if err := s.Do(t.Context(), Define, dev, false, func(*Call) error { t.Error("done"); return nil }); !errors.Is(err, ErrRefused) {
+		t.Error(err)
 	}
 }
 

@@ -22,7 +22,7 @@ type result struct {
 	stdout, stderr []byte
 	code           int
 	killed         bool // by a signal
-	late           bool // by the deadline
+	late           bool // ended: by the deadline, or because it printed too much
 }
 
 // start runs one script to its end. An error that is neither late nor killed
@@ -56,6 +56,10 @@ func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *
 		}
 		return out, hung
 	}
+	if stdout.full || stderr.full { // it may be dead of that before it said no
+		out.late = true
+		return out, errTooMuch
+	}
 	if cmd.ProcessState != nil {
 		out.code = cmd.ProcessState.ExitCode()
 		out.killed = out.code < 0
@@ -70,12 +74,16 @@ func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *
 }
 
 // bounded keeps the first bytes and refuses what comes after.
-type bounded struct{ kept []byte }
+type bounded struct {
+	kept []byte
+	full bool
+}
 
 var errTooMuch = fmt.Errorf("it printed more than %d bytes", maxOutput)
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if len(b.kept)+len(p) > maxOutput {
+		b.full = true
 		return 0, errTooMuch
 	}
 	b.kept = append(b.kept, p...)

@@ -52,7 +52,7 @@ that, and its definition only with --defined as well. Otherwise a running
 device is not touched.`,
 		flags: []flag{
 			uuidFlag("the device's UUID"),
-			parentFlag("its parent, where several have a definition of that UUID"),
+			parentFlag("its parent, where it is defined on several"),
 			typeFlag("change the type"),
 			text("addattr", "", "NAME", "add an attribute", func(o *options) **string { return &o.addattr }),
 			turn("delattr", "", "delete an attribute", func(o *options) *bool { return &o.delattr }),
@@ -106,7 +106,8 @@ file; without a UUID one is made and printed.`,
 	},
 	{
 		name: "undefine", about: "Remove a definition",
-		long:  `Without --parent those of all parents are removed. A running device is not touched.`,
+		long: `Without --parent those of all parents are removed. A running device is not
+touched.`,
 		flags: []flag{uuidFlag("the device's UUID"), parentFlag("only the definition of this parent"), forceFlag()},
 		needs: []need{{any: []string{"uuid"}}},
 		run:   (*run).undefine,

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +69,44 @@ func TestCompletion(t *testing.T) {
 	}
 	if want := `"` + strings.Join(Commands(), " ") + " --help --version"; !strings.Contains(string(data), want) {
 		t.Errorf("the commands are not %s", want)
+	}
+}
+
+// TestRuleName: a kernel device's name, which a user may have chosen (a network
+// interface's may have any letter but a space, a colon and a slash, and udev
+// puts slashes for exclamation marks), is one argument in the udev rule's
+// command, and no part of a shell's text.
+func TestRuleName(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/udev/60-mdevctl.rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, run, _ := strings.Cut(string(data), `RUN+="`)
+	run, _, _ = strings.Cut(run, "\"\n")
+	dir := t.TempDir()
+	stub := dir + "/stub"
+	if err := os.WriteFile(stub, []byte("#!/bin/sh\nprintf '%s|' \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mtty", "0000:41:00.0", "../../tmp/e;touch${IFS}evil;", "$(touch${IFS}evil)", "`touch${IFS}evil`", "*", `a"b`} {
+		// As udev does: \" in a value is ", then names are put in, then it is split.
+		const dollar = "\x00"
+		line := strings.NewReplacer(`\"`, `"`, "$$", dollar, "%k", name, "$kernel", name, "/usr/bin/kindred", stub, "logger -t kindred", "cat").Replace(run)
+		line = strings.ReplaceAll(line, dollar, "$")
+		before, text, _ := strings.Cut(line, " '")
+		text, after, closed := strings.Cut(text, "' ")
+		if !closed {
+			t.Fatalf("%s: the name is in the text of the shell: %s", name, line)
+		}
+		cmd := exec.Command(strings.Fields(before)[0], slices.Concat(strings.Fields(before)[1:], []string{text}, strings.Fields(after))...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if want := "mdevctl|start-parent-mdevs|" + name + "|"; err != nil || string(out) != want {
+			t.Errorf("%s ran %q, %v; want %q", line, out, err, want)
+		}
+	}
+	if _, err := os.Stat(dir + "/evil"); err == nil {
+		t.Error("a name was a command")
 	}
 }
 

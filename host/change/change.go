@@ -31,6 +31,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,7 @@ type Host struct {
 
 // Open opens the machine whose root directory is root: "/" for the live one.
 func Open(root string) (*Host, error) {
+	root = filepath.Clean(root)
 	m, err := tree.OpenMachine(root)
 	if err != nil {
 		return nil, err
@@ -310,6 +312,28 @@ func (h *Host) clear(ctx context.Context, op, id string) error {
 	}
 	_, err = h.repair(ctx, id, r, false)
 	return err
+}
+
+// Attributes are those with which Kindred made the device that runs, in their
+// order; none of a device that it did not make.
+func (h *Host) Attributes(id string) ([]Attribute, error) {
+	r, err := h.Records.Device(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !r.Ours || !h.is(id, &r) {
+		return nil, nil
+	}
+	var list []Attribute
+	for _, s := range r.Steps {
+		if s.Do == stepAttribute || s.Do == stepSetting {
+			list = append(list, Attribute{s.Name, s.Value})
+		}
+	}
+	return list, nil
 }
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

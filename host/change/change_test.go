@@ -335,6 +335,44 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestAttributeLinks: an attribute is a file of the device, and not one that a
+// link below it leads to.
+func TestAttributeLinks(t *testing.T) {
+	for _, name := range []string{"mdev_type/create", "vendor/bus/devices/" + uuid2 + "/remove", "out"} {
+		m, h := newMachine(t)
+		_, err := h.Start(t.Context(), Request{ID: uuid2, Parent: "card", Type: "drv-a"})
+		m.must(err)
+		m.refuse = func(written, _ string) error {
+			if dir := "sys/devices/card/" + uuid1; m.has(dir+"/vendor") && !m.has(dir+"/out") {
+				m.link(dir+"/vendor/bus", "../../../../bus/mdev")
+				m.link(dir+"/out", "../"+uuid2+"/vendor/knob")
+			}
+			return nil
+		}
+		before := m.state()
+		_, err = h.Start(t.Context(), Request{ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"vendor/knob", "1"}, {name, "1"}}})
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != BadValue {
+			t.Errorf("%s: %v", name, err)
+		}
+		sameState(t, before, m.state())
+	}
+}
+
+// TestGivenUp: what was given up before it began changes nothing.
+func TestGivenUp(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, _ string) {
+		_, err := h.Start(t.Context(), req)
+		m.must(err)
+		before := m.state()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := h.Stop(ctx, req.ID, StopOptions{}); !errors.Is(err, context.Canceled) || !there() {
+			t.Errorf("%v; it is there: %t", err, there())
+		}
+		sameState(t, before, m.state())
+	})
+}
+
 // TestInUse: a device that somebody has open is left as it is, with his name.
 func TestInUse(t *testing.T) {
 	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string) {
@@ -401,6 +439,23 @@ func TestTaken(t *testing.T) {
 		}
 		if m.driver(vf) != "nvidia" || m.text("sys/devices/pci/"+vf+"/driver_override") != "nvidia" {
 			t.Errorf("before\n%safter\n%s", state, m.state())
+		}
+	})
+	t.Run("a VF's driver, by the same one, while it was being stopped", func(t *testing.T) {
+		m, h := newMachine(t)
+		start(t, h, "vf")
+		r, err := h.Records.Device(vf)
+		m.must(err)
+		r.Change = &record.Change{Op: record.Stop, PID: 1, Made: true}
+		m.must(h.Records.Put(vf, r)) // and then it was killed
+		m.must(m.WriteAttr("sys/bus/pci/drivers/var_vfio_pci/unbind", vf))
+		m.must(m.WriteAttr("sys/bus/pci/drivers/var_vfio_pci/bind", vf))
+		found, err := h.Repair(t.Context(), false)
+		if err != nil || len(found) != 1 || found[0].Err != nil {
+			t.Errorf("%+v, %v", found, err)
+		}
+		if m.driver(vf) != "var_vfio_pci" || m.settings["mac"] != "52:54:00:12:34:56" || m.text("sys/devices/pci/"+vf+"/driver_override") != "var_vfio_pci" {
+			t.Errorf("what somebody else uses was changed: %v\n%s", m.settings, m.state())
 		}
 	})
 	t.Run("an mdev's name", func(t *testing.T) {

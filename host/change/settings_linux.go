@@ -45,16 +45,12 @@ func (k kernel) Get(ctx context.Context, pf, vf, name string) (string, error) {
 		}
 		return enable, nil
 	}
-	index, err := k.index(pf)
-	if err != nil {
-		return "", err
-	}
 	conn, err := link.Dial()
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	has, err := conn.VF(ctx, index, uint32(number))
+	_, has, err := uplink(ctx, k.d, pf, uint32(number), conn.VF)
 	if err != nil {
 		return "", err
 	}
@@ -77,15 +73,15 @@ func (k kernel) Set(ctx context.Context, pf, vf, name, value string) error {
 		defer conn.Close()
 		return conn.SetMigratable(ctx, "pci", pf, number, value == enable)
 	}
-	index, err := k.index(pf)
-	if err != nil {
-		return err
-	}
 	conn, err := link.Dial()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	index, _, err := uplink(ctx, k.d, pf, uint32(number), conn.VF)
+	if err != nil {
+		return err
+	}
 	if name == VLAN {
 		id, qos, err := ParseVLAN(value)
 		if err != nil {
@@ -121,21 +117,28 @@ func (k kernel) number(pf, vf string) (int, error) {
 	return 0, fmt.Errorf("%s is no virtual function of %s", vf, pf)
 }
 
-// index is the number of the physical function's network interface.
-func (k kernel) index(pf string) (int, error) {
+// uplink is the number of the physical function's network interface that lists
+// the virtual function, and what it lists. In switchdev mode the interfaces that
+// represent the virtual functions are in the same directory, and list none.
+func uplink(ctx context.Context, d tree.Dir, pf string, vf uint32, ask func(ctx context.Context, index int, vf uint32) (link.VF, error)) (int, link.VF, error) {
 	dir := path.Join(pci.Devices, pf, "net")
-	entries, err := k.d.ReadDir(dir)
+	entries, err := d.ReadDir(dir)
 	if err != nil || len(entries) == 0 {
-		return 0, errors.New("its physical function " + pf + " has no network interface")
+		return 0, link.VF{}, errors.New("its physical function " + pf + " has no network interface")
 	}
-	name := dir + "/" + entries[0].Name + "/ifindex"
-	text, err := tree.Text(k.d, name)
-	if err != nil {
-		return 0, err
+	for _, e := range entries {
+		name := dir + "/" + e.Name + "/ifindex"
+		text, err := tree.Text(d, name)
+		if err != nil {
+			return 0, link.VF{}, err
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, link.VF{}, fmt.Errorf("/%s: %q is not a number", name, text)
+		}
+		if has, err := ask(ctx, n, vf); !errors.Is(err, link.ErrNone) {
+			return n, has, err
+		}
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, fmt.Errorf("/%s: %q is not a number", name, text)
-	}
-	return n, nil
+	return 0, link.VF{}, fmt.Errorf("%d interfaces of %s: %w", len(entries), pf, link.ErrNone)
 }

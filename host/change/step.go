@@ -72,9 +72,13 @@ func (h *Host) do(ctx context.Context, id string, r *record.Device, s record.Ste
 }
 
 // undo undoes steps in reverse. Of a step that is not as Kindred left it,
-// nothing is undone.
+// nothing is undone; and nothing at all of a function that somebody gave to a
+// driver meanwhile, also to the same one: its settings are in use.
 func (h *Host) undo(ctx context.Context, id string, r *record.Device, steps []record.Step, force bool) error {
 	for _, s := range slices.Backward(steps) {
+		if s.Do == stepBind && h.taken(id, r) {
+			return nil
+		}
 		if err := h.undoOne(ctx, id, r, s, force); err != nil {
 			return err
 		}
@@ -138,6 +142,9 @@ func (h *Host) attribute(id string, r *record.Device, s record.Step) error {
 	if r.Kind == inventory.VGPU {
 		dir = path.Join(pci.Devices, id, "nvidia")
 	}
+	if link, is := h.linkIn(dir, s.Name); is {
+		return &Error{Op: record.Start, ID: id, Reason: BadValue, Detail: fmt.Sprintf("%q is not one of its attributes: %s is a link to what is not the device's", s.Name, link)}
+	}
 	err := h.Machine.WriteAttr(path.Join(dir, s.Name), s.Value)
 	if err == nil {
 		return nil
@@ -147,6 +154,21 @@ func (h *Host) attribute(id string, r *record.Device, s record.Step) error {
 		e.Reason, e.Detail, e.Err = BadValue, "its type "+r.Type+" has no attribute "+s.Name, nil
 	}
 	return e
+}
+
+// linkIn is the first part of a name below dir that is a link. sysfs links lead
+// to other devices, the driver and the bus, and on from there everywhere:
+// subsystem/devices/<another's UUID>/remove is no attribute of the device.
+func (h *Host) linkIn(dir, name string) (string, bool) {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		if _, err := h.Machine.Readlink(path.Join(dir, name[:i])); err == nil {
+			return name[:i], true
+		}
+	}
+	return "", false
 }
 
 // remove removes an mdev. That it is gone already is no error.
@@ -262,6 +284,14 @@ func (h *Host) there(id string, r *record.Device) bool {
 	}
 	current, err := linkBase(h.Machine, dir+"/driver")
 	return err == nil && slices.ContainsFunc(r.Steps, func(s record.Step) bool { return s.Do == stepBind && s.Name == current })
+}
+
+// taken reports whether a driver has the function that is neither Kindred's
+// doing nor the one that it was taken from.
+func (h *Host) taken(id string, r *record.Device) bool {
+	current, err := linkBase(h.Machine, path.Join(pci.Devices, id, "driver"))
+	return err == nil && current != "" && !h.is(id, r) &&
+		!slices.ContainsFunc(r.Steps, func(s record.Step) bool { return s.Do == stepUnbind && s.Name == current })
 }
 
 // errno takes the path off, where the error says in its own words what was done.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 
 	"kindred/host/mdev"
+	"kindred/host/pci"
 	"kindred/host/record"
 )
 
@@ -26,6 +28,10 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 	uuid, isUUID := mdev.ParseUUID(id)
 	if isUUID {
 		id = uuid
+	}
+	// From here on nothing is given up half way: what is begun is done.
+	if ctx.Err() != nil {
+		return fail(record.Stop, id, Failed, context.Cause(ctx))
 	}
 	unlock, err := h.lock(ctx, record.Stop, id)
 	if err != nil {
@@ -47,6 +53,9 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 			err = errors.Join(err, h.Records.Delete(id)) // one that says nothing of how it was made
 		}
 		return err
+	}
+	if _, err := h.Machine.Mode(path.Join(pci.Devices, id)); errors.Is(err, fs.ErrNotExist) {
+		return fail(record.Stop, id, NoDevice, nil)
 	}
 	return fail(record.Stop, id, NotOurs, nil)
 }

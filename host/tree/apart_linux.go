@@ -79,7 +79,7 @@ func writeApart(ctx context.Context, fd int, name, text string) error {
 	writer.Close()
 	if err != nil {
 		reader.Close()
-		return fail(fmt.Errorf("start a process for it: %w", err))
+		return fail(fmt.Errorf("start a process for it: %v", err)) // its errno is not the attribute's
 	}
 	answered := make(chan error, 1)
 	go func() { // ends with the writer, and leaves no zombie

@@ -163,3 +163,18 @@ func TestWriteApart(t *testing.T) {
 		t.Errorf("the last that came is %q", got)
 	}
 }
+
+// TestLiveRoot: the live machine is that by any of its names: only there are
+// devices told apart by number, and writes made apart.
+func TestLiveRoot(t *testing.T) {
+	for _, name := range []string{"/", "//", "/.", "/proc/.."} {
+		d, err := Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if _, err := d.(Numbered).Inode("proc"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

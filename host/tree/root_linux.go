@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"sync"
 	"unsafe"
@@ -27,6 +28,7 @@ type root struct {
 
 // Open opens the root directory dir.
 func Open(dir string) (Dir, error) {
+	dir = filepath.Clean(dir) // "//" is the live machine, too
 	fd, err := retry(func() (int, error) {
 		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
