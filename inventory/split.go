@@ -38,7 +38,10 @@ func Split(inv *Inventory) (static *Inventory, own *Own) {
 		Devices: inv.Devices, Warnings: inv.Warnings,
 	}
 	s := *inv
-	s.Host.Name, s.Origin, s.Taken, s.DevicesUnread, s.Devices, s.Warnings = "", "", time.Time{}, false, nil, nil
+	s.Host.Name, s.Taken, s.DevicesUnread, s.Devices, s.Warnings = "", time.Time{}, false, nil, nil
+	if s.Origin != FromSimulator { // what does not exist has no make in common with what does
+		s.Origin = ""
+	}
 	s.Parents = make([]Parent, len(inv.Parents))
 	var creatable strings.Builder
 	listed := false

@@ -57,6 +57,12 @@ func TestSplit(t *testing.T) {
 		if three, _ := third.Digest(); three == one {
 			t.Errorf("%s: another kernel has the same static part", name)
 		}
+		simulated := *inv
+		simulated.Origin = FromSimulator
+		fourth, _ := Split(&simulated)
+		if four, _ := fourth.Digest(); four == one || fourth.Origin != FromSimulator {
+			t.Errorf("%s: a simulated host has the same static part", name)
+		}
 		if len(ownOther.Available) > 0 {
 			ownOther.Available = ownOther.Available[1:]
 			if _, ok := errors.AsType[*Error](ownOther.Fits(static)); !ok {

@@ -225,6 +225,7 @@ func (s *Server) registerQuestions(a huma.API) {
 	get(a, "list-proofs", api.PathProofs, "Every proof that counts", func(context.Context, *none) (*proofs.File, error) { return s.Proofs(), nil })
 	o := op("add-proofs", http.MethodPost, api.PathProofs, "Keep proofs that a trusted key signed")
 	o.MaxBodyBytes = proofs.MaxSize
+	o.SkipValidateBody = true // proofs.Decode is stricter
 	do(a, o, func(ctx context.Context, in *struct {
 		RawBody []byte `contentType:"application/json"`
 	}) (*api.Health, error) {
