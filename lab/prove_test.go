@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"kindred/compat"
@@ -92,12 +93,15 @@ type proving struct {
 	offers      map[string]*compat.Offer        // by build/type
 	proofs      []compat.Proof
 	builds      []truth.Build
-	load        func(b truth.Build) // and make it what the guest is
-	unload      func(b truth.Build)
+	params      string // of every module
 }
 
-func newProving(t *testing.T, site map[string][]byte, builds []truth.Build) *proving {
+// newProving puts the sample driver's catalogs, without what was learned by trying
+// and what drop names, into a guest and into the engine.
+func newProving(ctx context.Context, t *testing.T, g *Guest, params string, builds []truth.Build, drop ...string) *proving {
 	t.Helper()
+	site := untriedCatalogs(t, drop...)
+	canaryHost(ctx, t, g, site)
 	var parsed []*compat.Catalog
 	for name, data := range site {
 		c, err := compat.ParseCatalog(name, data)
@@ -111,18 +115,21 @@ func newProving(t *testing.T, site map[string][]byte, builds []truth.Build) *pro
 		t.Fatal(err)
 	}
 	return &proving{
-		catalogs: catalogs, before: compat.NewEngine(catalogs, nil), builds: builds,
+		catalogs: catalogs, before: compat.NewEngine(catalogs, nil), builds: builds, params: params,
 		inventories: make(map[string]*inventory.Inventory), offers: make(map[string]*compat.Offer),
 	}
 }
 
-// modules loads builds in a guest by modprobe.
-func (p *proving) modules(ctx context.Context, t *testing.T, g *Guest, more string) {
-	p.load = func(b truth.Build) {
-		sh(ctx, t, g.Client, "modprobe "+b.Module+" "+b.Params+more)
-		sh(ctx, t, g.Client, "echo "+strings.ReplaceAll(b.Name, "_", "-")+" > /proc/sys/kernel/hostname")
-	}
-	p.unload = func(b truth.Build) { sh(ctx, t, g.Client, "rmmod "+b.Module) }
+// load makes the guest a host of the build.
+func (p *proving) load(ctx context.Context, t *testing.T, g *Guest, b truth.Build) {
+	t.Helper()
+	sh(ctx, t, g.Client, "modprobe "+b.Module+" "+b.Params+p.params)
+	sh(ctx, t, g.Client, "echo "+strings.ReplaceAll(b.Name, "_", "-")+" > /proc/sys/kernel/hostname")
+}
+
+func (p *proving) unload(ctx context.Context, t *testing.T, g *Guest, b truth.Build) {
+	t.Helper()
+	sh(ctx, t, g.Client, "rmmod "+b.Module)
 }
 
 func streamFile(build, typ string) string { return "/streams/" + build + "_" + typ + ".stream" }
@@ -130,7 +137,7 @@ func streamFile(build, typ string) string { return "/streams/" + build + "_" + t
 // record takes an inventory and a stream of every build and type.
 func (p *proving) record(ctx context.Context, t *testing.T, g *Guest) {
 	for _, b := range p.builds {
-		p.load(b)
+		p.load(ctx, t, g, b)
 		p.inventories[b.Name] = inspect(ctx, t, g)
 		for _, o := range p.before.Offers(p.inventories[b.Name]) {
 			p.offers[truth.Name(b.Name, o.Type().Name)] = o
@@ -144,7 +151,7 @@ func (p *proving) record(ctx context.Context, t *testing.T, g *Guest) {
 				t.Errorf("recording %s/%s: exit code %d: %s", b.Name, typ, r.ExitCode, r.Stderr)
 			}
 		}
-		p.unload(b)
+		p.unload(ctx, t, g, b)
 	}
 }
 
@@ -152,7 +159,7 @@ func (p *proving) record(ctx context.Context, t *testing.T, g *Guest) {
 // itself where own is set.
 func (p *proving) replay(ctx context.Context, t *testing.T, g *Guest, own bool) {
 	for _, b := range p.builds {
-		p.load(b)
+		p.load(ctx, t, g, b)
 		for _, typ := range b.Types {
 			to := truth.Name(b.Name, typ)
 			var files []string
@@ -172,7 +179,7 @@ func (p *proving) replay(ctx context.Context, t *testing.T, g *Guest, own bool) 
 				p.proofs = append(p.proofs, m.Proof)
 			}
 		}
-		p.unload(b)
+		p.unload(ctx, t, g, b)
 	}
 }
 
@@ -223,7 +230,7 @@ func works(p truth.Pair) bool {
 // build and replayed on every other, as a vendor's regression suite is; -update
 // writes the table into the documents.
 func TestProofs(t *testing.T) {
-	ctx, g := bootDriver(t, driverHost("proofs", 1))
+	needLab(t)
 	data, err := os.ReadFile("driver/truth.json")
 	if err != nil {
 		t.Fatal(err)
@@ -232,78 +239,101 @@ func TestProofs(t *testing.T) {
 	if err := json.Unmarshal(data, &table); err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	runs := make(map[string]map[[2]string]told)
-	for _, run := range []struct{ name, params string }{{"hidden", " scratch_kib=4"}, {"described", " scratch_kib=4 describe=1"}} {
-		t.Run(run.name, func(t *testing.T) {
-			untried := untriedCatalogs(t)
-			canaryHost(ctx, t, g, untried)
-			p := newProving(t, untried, truthPlan(t, "").Builds)
-			p.modules(ctx, t, g, run.params)
-			p.record(ctx, t, g)
-			p.replay(ctx, t, g, false)
-			said := p.judge(table.Pairs)
-			runs[run.name] = said
-			counts := make(map[string]int)
-			for _, pair := range table.Pairs {
-				s := said[[2]string{pair.From, pair.To}]
-				counts[fmt.Sprintf("%s, then %s, and it %s", s.before, s.after, map[bool]string{true: "works", false: "does not work"}[works(pair)])]++
-				from, _, _ := strings.Cut(pair.From, "/")
-				to, _, _ := strings.Cut(pair.To, "/")
-				switch {
-				case !works(pair) && (s.before == compat.Compatible || s.after == compat.Compatible):
-					t.Errorf("%s to %s is called %s before and %s after proofs, and the driver: %+v", pair.From, pair.To, s.before, s.after, pair)
-				case works(pair) && s.before == compat.Unknown && s.after == compat.Incompatible:
-					t.Errorf("%s to %s is called incompatible after proofs, and it works: %s", pair.From, pair.To, s.why)
-				case run.name == "hidden" && from != to && s.before == compat.Compatible:
-					t.Errorf("%s to %s: another build, and compatible before any proof", pair.From, pair.To)
-				case s.after == compat.Unknown:
-					t.Logf("unknown: %s to %s: %s", pair.From, pair.To, s.why)
-					// The one source whose canaries cannot be relied on, and, described, a
-					// feature that the guest could miss: no proof makes up for that.
-					if from != "anything" && s.why != string(compat.AttributeLacks) {
-						t.Errorf("%s to %s is unknown after proofs", pair.From, pair.To)
-					}
-				}
-			}
-			for _, line := range slices.Sorted(maps.Keys(counts)) {
-				t.Logf("%4d  %s", counts[line], line)
-			}
-			t.Logf("%d proofs", len(p.proofs))
-		})
-	}
-	// What corrupts is found out where nobody knows of it.
-	t.Run("anything", func(t *testing.T) {
-		untried := untriedCatalogs(t, "known-bad")
-		canaryHost(ctx, t, g, untried)
-		var few []truth.Build
-		for _, b := range truthPlan(t, "").Builds {
-			if slices.Contains([]string{"gen8", "rel11", "bad11", "anything"}, b.Name) {
-				few = append(few, b)
-			}
-		}
-		p := newProving(t, untried, few)
-		p.modules(ctx, t, g, " scratch_kib=4")
-		p.record(ctx, t, g)
-		p.replay(ctx, t, g, true)
-		for pair, s := range p.judge(pairsOf(table.Pairs, few)) {
-			t.Logf("%s to %s: %s, then %s: %s", pair[0], pair[1], s.before, s.after, s.why)
-			if strings.HasPrefix(pair[1], "anything/") && s.after == compat.Compatible {
-				t.Errorf("%s to %s is called compatible: %s", pair[0], pair[1], s.why)
-			}
-			if pair[0] == pair[1] && (s.after == compat.Incompatible) != strings.HasPrefix(pair[0], "anything/") {
-				t.Errorf("%s to itself is called %s: %s", pair[0], s.after, s.why)
-			}
+	t.Run("table", func(t *testing.T) { // its end is the end of all that run beside each other
+		for _, run := range []struct{ name, params string }{{"hidden", " scratch_kib=4"}, {"described", " scratch_kib=4 describe=1"}} {
+			t.Run(run.name, func(t *testing.T) {
+				t.Parallel()
+				ctx, g := proofsHost(t, run.name)
+				p := newProving(ctx, t, g, run.params, truthPlan(t, "").Builds)
+				p.record(ctx, t, g)
+				p.replay(ctx, t, g, false)
+				said := p.judge(table.Pairs)
+				judgeTable(t, &table, said, run.name == "hidden")
+				t.Logf("%d proofs", len(p.proofs))
+				nothingLeft(ctx, t, g)
+				mu.Lock()
+				defer mu.Unlock()
+				runs[run.name] = said
+			})
 		}
 	})
-	if left := strings.TrimSpace(sh(ctx, t, g.Client, "ls /sys/bus/mdev/devices /var/lib/kindred/canaries /var/lib/kindred/devices /var/tmp | grep -v :; true")); left != "" {
-		t.Errorf("left behind:\n%s", left)
-	}
-	cleanLog(ctx, t, g)
+	t.Run("anything", func(t *testing.T) { proveAnything(t, &table) })
 	if *update && !t.Failed() {
 		if err := os.WriteFile("../docs/proved.md", provedPage(&table, runs), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func proofsHost(t *testing.T, name string) (context.Context, *Guest) {
+	h := driverHost("proofs-"+name, 1)
+	h.Memory = 768
+	return bootDriver(t, h)
+}
+
+// judgeTable holds what was said of every pair against what the driver did.
+func judgeTable(t *testing.T, table *truth.Table, said map[[2]string]told, hidden bool) {
+	counts := make(map[string]int)
+	for _, pair := range table.Pairs {
+		s := said[[2]string{pair.From, pair.To}]
+		counts[fmt.Sprintf("%s, then %s, and it %s", s.before, s.after, map[bool]string{true: "works", false: "does not work"}[works(pair)])]++
+		from, _, _ := strings.Cut(pair.From, "/")
+		to, _, _ := strings.Cut(pair.To, "/")
+		switch {
+		case !works(pair) && (s.before == compat.Compatible || s.after == compat.Compatible):
+			t.Errorf("%s to %s is called %s before and %s after proofs, and the driver: %+v", pair.From, pair.To, s.before, s.after, pair)
+		case works(pair) && s.before == compat.Unknown && s.after == compat.Incompatible:
+			t.Errorf("%s to %s is called incompatible after proofs, and it works: %s", pair.From, pair.To, s.why)
+		case hidden && from != to && s.before == compat.Compatible:
+			t.Errorf("%s to %s: another build, and compatible before any proof", pair.From, pair.To)
+		case s.after == compat.Unknown:
+			t.Logf("unknown: %s to %s: %s", pair.From, pair.To, s.why)
+			// The one source whose canaries cannot be relied on, and, described, a
+			// feature that the guest could miss: no proof makes up for that.
+			if from != "anything" && s.why != string(compat.AttributeLacks) {
+				t.Errorf("%s to %s is unknown after proofs", pair.From, pair.To)
+			}
+		}
+	}
+	for _, line := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%4d  %s", counts[line], line)
+	}
+}
+
+// proveAnything: a driver that accepts anything and corrupts is found out where no
+// catalog knows of it.
+func proveAnything(t *testing.T, table *truth.Table) {
+	ctx, g := proofsHost(t, "anything")
+	var few []truth.Build
+	for _, b := range truthPlan(t, "").Builds {
+		if slices.Contains([]string{"gen8", "rel11", "bad11", "anything"}, b.Name) {
+			few = append(few, b)
+		}
+	}
+	p := newProving(ctx, t, g, " scratch_kib=4", few, "known-bad")
+	p.record(ctx, t, g)
+	p.replay(ctx, t, g, true)
+	for pair, s := range p.judge(pairsOf(table.Pairs, few)) {
+		t.Logf("%s to %s: %s, then %s: %s", pair[0], pair[1], s.before, s.after, s.why)
+		if strings.HasPrefix(pair[1], "anything/") && s.after == compat.Compatible {
+			t.Errorf("%s to %s is called compatible: %s", pair[0], pair[1], s.why)
+		}
+		if pair[0] == pair[1] && (s.after == compat.Incompatible) != strings.HasPrefix(pair[0], "anything/") {
+			t.Errorf("%s to itself is called %s: %s", pair[0], s.after, s.why)
+		}
+	}
+	nothingLeft(ctx, t, g)
+}
+
+// nothingLeft wants a guest without devices, records of them, and recordings.
+func nothingLeft(ctx context.Context, t *testing.T, g *Guest) {
+	t.Helper()
+	if left := sh(ctx, t, g.Client, "ls /sys/bus/mdev/devices /var/lib/kindred/canaries /var/lib/kindred/devices /var/tmp | grep -v : || true"); left != "" {
+		t.Errorf("left behind on %s:\n%s", g.Name, left)
+	}
+	cleanLog(ctx, t, g)
 }
 
 // pairsOf are the pairs between some builds.

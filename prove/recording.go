@@ -171,7 +171,7 @@ func (p *Prover) Record(ctx context.Context, s *Side) (*Recording, error) {
 
 // Why a device is not recorded.
 var (
-	ErrNotOurs = errors.New("Kindred did not make it, so it is not opened")
+	ErrNotOurs = errors.New("not a device that Kindred made, so it is not opened")
 	ErrInUse   = errors.New("somebody has it open, or that could not be found out")
 )
 
