@@ -100,8 +100,8 @@ type sourceKey struct {
 type source struct {
 	what     *compat.Source
 	home     *offer
-	judged   atomic.Pointer[[]way]
-	verdicts sync.Map // offer id -> *compat.Verdict; -1, -2: see notOffered
+	ways     atomic.Pointer[[]way]
+	verdicts sync.Map // offer id -> *judged; -1, -2: see notOffered
 }
 
 // way is the judgement on one offer: whether the type comes into question, and
@@ -357,7 +357,7 @@ func appendAttributes(b []byte, a *inventory.Attributes) []byte {
 // first judges; two at once do the same work and find the same.
 func (k *kinds) ways(s *source, offers []*offer) []way {
 	var old []way
-	if p := s.judged.Load(); p != nil {
+	if p := s.ways.Load(); p != nil {
 		old = *p
 	}
 	if len(old) >= len(offers) {
@@ -367,7 +367,7 @@ func (k *kinds) ways(s *source, offers []*offer) []way {
 	for _, o := range offers[len(old):] {
 		next = append(next, k.judge(s, o))
 	}
-	s.judged.Store(&next)
+	s.ways.Store(&next)
 	return next
 }
 
@@ -383,15 +383,24 @@ func (k *kinds) judge(s *source, o *offer) way {
 	return w
 }
 
+// judged is a verdict with what it rests on.
+type judged struct {
+	verdict  compat.Verdict
+	evidence int // see evidence
+}
+
 // verdict is Check's, made once for each pair and without names of hosts.
-func (k *kinds) verdict(s *source, o *offer) *compat.Verdict {
+func (k *kinds) verdict(s *source, o *offer) *compat.Verdict { return &k.judged(s, o).verdict }
+
+func (k *kinds) judged(s *source, o *offer) *judged {
 	if v, ok := s.verdicts.Load(o.id); ok {
-		return v.(*compat.Verdict)
+		return v.(*judged)
 	}
-	v := k.engine.Check(s.what, o.what)
-	v.Host, v.Parent = "", ""
-	kept, _ := s.verdicts.LoadOrStore(o.id, &v)
-	return kept.(*compat.Verdict)
+	v := &judged{verdict: k.engine.Check(s.what, o.what)}
+	v.verdict.Host, v.verdict.Parent = "", ""
+	v.evidence = evidence(&v.verdict)
+	kept, _ := s.verdicts.LoadOrStore(o.id, v)
+	return kept.(*judged)
 }
 
 // notOffered is the verdict on hosts of a layout of which no type comes into
@@ -402,10 +411,10 @@ func (s *source) notOffered(l *layout) *compat.Verdict {
 		key = -2
 	}
 	if v, ok := s.verdicts.Load(key); ok {
-		return v.(*compat.Verdict)
+		return &v.(*judged).verdict
 	}
-	v := compat.NotOffered(s.what, l.static)
-	v.Host = ""
-	kept, _ := s.verdicts.LoadOrStore(key, &v)
-	return kept.(*compat.Verdict)
+	v := &judged{verdict: compat.NotOffered(s.what, l.static)}
+	v.verdict.Host = ""
+	kept, _ := s.verdicts.LoadOrStore(key, v)
+	return &kept.(*judged).verdict
 }

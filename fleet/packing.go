@@ -55,7 +55,7 @@ func (p *packing) layoutWishes(k *jobKind, l *layout) []wish {
 
 // allows reports whether a compatible pair may be used.
 func (p *packing) allows(c *deviceClass, o *offer) bool {
-	return !p.opts.Proven || evidence(p.fleet.kinds.verdict(c.source, o)) == 0
+	return !p.opts.Proven || p.fleet.kinds.judged(c.source, o).evidence == 0
 }
 
 // wishes are those of a kind on one host, the policy's best offers first.

@@ -29,7 +29,7 @@ func (f *Fleet) rank(policy Policy, c *deviceClass, o *layoutOffer, l *layout, p
 func (f *Fleet) rankBase(policy Policy, c *deviceClass, o *offer, types int) uint64 {
 	switch policy {
 	case ProvenFirst:
-		return uint64(evidence(f.kinds.verdict(c.source, o))) << 32
+		return uint64(f.kinds.judged(c.source, o).evidence) << 32
 	case OldestFirst:
 		return uint64(types) << 32
 	}
