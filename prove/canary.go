@@ -33,7 +33,7 @@ func withCanary(ctx context.Context, s *Side, use func(id string, d vfio.Device)
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 		defer cancel()
 		if gone := s.Host.Remove(end, id); gone != nil {
-			err = errors.Join(err, fmt.Errorf("remove the canary %s: %w", id, gone))
+			err = errors.Join(err, fmt.Errorf("%w: remove the canary %s: %w", ErrLeft, id, gone))
 		}
 	}()
 	d, err := s.Host.Open(ctx, id)

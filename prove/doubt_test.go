@@ -17,6 +17,7 @@ import (
 
 	"kindred/compat"
 	"kindred/host/vfio"
+	"kindred/inventory"
 	"kindred/sim"
 )
 
@@ -178,5 +179,54 @@ func TestTicking(t *testing.T) {
 	proof, err := proveOnce(t, engine, h, h)
 	if err != nil || proof.Result != compat.Inconclusive {
 		t.Errorf("%+v, %v", proof, err)
+	}
+}
+
+// forbidden is a machine whose operator allows no canaries.
+type forbidden struct{ *simHost }
+
+func (forbidden) Make(_ context.Context, parent string, t inventory.TypeName) (string, error) {
+	return "", &NotAllowedError{parent, t}
+}
+
+// TestNotAllowed: where no canary may be made nothing was tried, and there is
+// nothing to keep as a proof.
+func TestNotAllowed(t *testing.T) {
+	engine := untried(t, true)
+	from, to := small(t, "gen8"), small(t, "gen9")
+	closed := to.side()
+	closed.Host = forbidden{to}
+	for name, sides := range map[string][2]*Side{"target": {from.side(), closed}, "source": {closed, from.side()}} {
+		proof, err := prover(t, engine).Prove(context.Background(), sides[0], sides[1])
+		if err == nil || !NoCanary(err) || proof != nil {
+			t.Errorf("the %s: %+v, %v", name, proof, err)
+		}
+	}
+}
+
+// stubborn is a machine whose canaries somebody else has open.
+type stubborn struct{ *simHost }
+
+func (stubborn) Remove(context.Context, string) error { return unix.EBUSY }
+
+// TestLeftBehind: an interrupt hides no canary that could not be removed.
+func TestLeftBehind(t *testing.T) {
+	engine := untried(t, true)
+	for n := 1; n <= 40; n++ {
+		h := small(t, "gen8")
+		side := h.side()
+		side.Host = stubborn{h}
+		ctx, cancel := context.WithCancel(context.Background())
+		calls := 0
+		h.step = func() {
+			if calls++; calls == n {
+				cancel()
+			}
+		}
+		_, err := prover(t, engine).Prove(ctx, side, side)
+		cancel()
+		if !errors.Is(err, ErrLeft) {
+			t.Fatalf("interrupted at call %d: %v", n, err)
+		}
 	}
 }

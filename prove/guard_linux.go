@@ -4,6 +4,7 @@ package prove
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,8 @@ const GuardCommand = "canary-guard"
 // Guard starts a process that removes this process's canaries if this one is
 // killed: it waits on a pipe that the kernel closes then, and sweeps. What a
 // Guard cannot do, because it was killed too, the next sweep does. The returned
-// function ends it.
+// function ends it: a byte says that nobody was killed, and that it need not wait
+// for the canaries of others.
 func Guard() (end func() error, err error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -34,16 +36,27 @@ func Guard() (end func() error, err error) {
 		return nil, fmt.Errorf("guard canaries: %w", err)
 	}
 	return func() error {
-		write.Close()
-		return cmd.Wait()
+		_, err := write.Write([]byte{0})
+		return errors.Join(err, write.Close(), cmd.Wait())
 	}, nil
 }
 
-// RunGuard waits until in ends, and sweeps.
+// RunGuard waits until in ends, and sweeps if it said nothing before.
 func RunGuard(ctx context.Context, in io.Reader) error {
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return fmt.Errorf("guard canaries: %w", err)
+	return guard(ctx, in, sweepLive)
+}
+
+func guard(ctx context.Context, in io.Reader, sweep func(context.Context) error) error {
+	if said, err := io.Copy(io.Discard, in); err != nil || said > 0 {
+		if err != nil {
+			err = fmt.Errorf("guard canaries: %w", err)
+		}
+		return err
 	}
+	return sweep(ctx)
+}
+
+func sweepLive(ctx context.Context) error {
 	l, err := OpenLive(nil)
 	if err != nil {
 		return err

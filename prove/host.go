@@ -52,6 +52,10 @@ func (s *Side) offer(ctx context.Context, engine *compat.Engine) (*compat.Offer,
 	return nil, fmt.Errorf("%s: %w", s, ErrNotOffered)
 }
 
+// ErrLeft is the error of a canary that could not be removed. It stays on record,
+// and the next sweep tries again.
+var ErrLeft = errors.New("a canary is left behind")
+
 // Why no canary is made.
 var (
 	ErrNotOffered = errors.New("the parent does not offer the type")
@@ -69,4 +73,11 @@ type NotAllowedError struct {
 func (e *NotAllowedError) Error() string {
 	return fmt.Sprintf("canaries of %s are not allowed on %s: the host's operator allows them in /%s, with canaries: [{parent: %q, type: %q}]",
 		e.Type.Full(), e.Parent, policy.File, e.Parent, e.Type.Full())
+}
+
+// NoCanary reports whether an error says that no canary may be made, or that
+// nothing offers it: nothing was tried then.
+func NoCanary(err error) bool {
+	_, notAllowed := errors.AsType[*NotAllowedError](err)
+	return notAllowed || errors.Is(err, ErrNotOffered) || errors.Is(err, ErrUnsafe)
 }

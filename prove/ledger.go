@@ -33,6 +33,11 @@ func (l ledger) write(id string) (*entry, error) {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return nil, err
 	}
+	unlock, err := l.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	name := filepath.Join(l.dir, id)
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -44,6 +49,43 @@ func (l ledger) write(id string) (*entry, error) {
 	}
 	// What a power cut leaves is the file or nothing; the device is gone then.
 	return e, nil
+}
+
+// lock takes the lock of the directory, for a moment: a sweep must not come
+// between a file's making and its lock, or it would take it for one left behind.
+func (l ledger) lock() (unlock func(), err error) {
+	dir, err := os.Open(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", l.dir, err), dir.Close())
+	}
+	return func() { dir.Close() }, nil
+}
+
+// claim opens and locks the file of a canary that nobody looks after any more.
+// It is nil where somebody does, or where the canary is off the record by now.
+func (l ledger) claim(name string) (*entry, error) {
+	unlock, err := l.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil, file.Close() // in use
+	}
+	if _, err := os.Lstat(name); err != nil { // its process took it off the record just now
+		return nil, file.Close()
+	}
+	return &entry{file, name}, nil
 }
 
 // erase takes the canary off the record, after its device is gone.
@@ -62,23 +104,16 @@ func (l ledger) sweep(ctx context.Context, remove func(ctx context.Context, id s
 		return nil, err
 	}
 	for _, found := range entries {
-		name := filepath.Join(l.dir, found.Name())
-		file, openErr := os.OpenFile(name, os.O_RDWR, 0)
-		if openErr != nil {
-			if !errors.Is(openErr, fs.ErrNotExist) {
-				err = errors.Join(err, openErr)
-			}
-			continue
-		}
-		if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-			file.Close() // in use
+		e, claimErr := l.claim(filepath.Join(l.dir, found.Name()))
+		if e == nil {
+			err = errors.Join(err, claimErr)
 			continue
 		}
 		if gone := remove(ctx, found.Name()); gone != nil {
-			err = errors.Join(err, fmt.Errorf("remove the canary %s that was left behind: %w", found.Name(), gone), file.Close())
+			err = errors.Join(err, fmt.Errorf("remove the canary %s that was left behind: %w", found.Name(), gone), e.file.Close())
 			continue
 		}
-		err = errors.Join(err, (&entry{file, name}).erase())
+		err = errors.Join(err, e.erase())
 		swept = append(swept, found.Name())
 	}
 	return swept, err
@@ -90,9 +125,11 @@ func (l ledger) busy() bool {
 	return err == nil && len(entries) > 0
 }
 
-// patience is how long a sweep waits for a process that is being ended to let
-// its locks go.
+// patience is how long a guard waits for a process that is being ended to let
+// its locks go, sweepWait how long a sweep waits for one canary that somebody
+// has open.
 const (
-	patience = 10 * time.Second
-	pause    = 20 * time.Millisecond
+	patience  = 10 * time.Second
+	sweepWait = time.Second
+	pause     = 20 * time.Millisecond
 )

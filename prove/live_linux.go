@@ -136,23 +136,28 @@ func (l *Live) Listen() func([]string) []string {
 }
 
 // Sweep removes canaries that a killed process left behind, and returns their
-// ids.
+// ids. One that somebody has open stays, on record, for the next sweep.
 func (l *Live) Sweep(ctx context.Context) ([]string, error) {
-	return l.ledger.sweep(ctx, l.remove)
+	return l.ledger.sweep(ctx, func(ctx context.Context, id string) error {
+		ctx, cancel := context.WithTimeout(ctx, sweepWait)
+		defer cancel()
+		return l.remove(ctx, id)
+	})
 }
 
-// sweepAll sweeps until no canary is left or in use.
+// sweepAll sweeps until no canary is on record, or patience is over: what is
+// left is in use then.
 func (l *Live) sweepAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		_, err := l.Sweep(ctx)
-		if err != nil || !l.ledger.busy() {
+		if !l.ledger.busy() {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil // somebody else's, in use
+			return err
 		case <-time.After(pause):
 		}
 	}

@@ -4,6 +4,7 @@ package prove
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -132,7 +133,7 @@ type trial struct {
 	target    *control
 }
 
-// run fills in the proof. The error is ctx's end only.
+// run fills in the proof. The error is ctx's end, or that no canary may be made.
 func (t *trial) run(ctx context.Context) (err error) {
 	if t.target, err = t.prover.control(ctx, t.to); err != nil {
 		return err
@@ -195,8 +196,14 @@ func (p *Prover) control(ctx context.Context, s *Side) (*control, error) {
 // tryOwn tries a side with its own state, and with parts of it.
 func (p *Prover) tryOwn(ctx context.Context, s *Side, parts bool) (*control, error) {
 	own, err := p.Record(ctx, s)
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("prove: %w", context.Cause(ctx))
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ErrLeft), NoCanary(err):
+		return nil, err
+	case ctx.Err() != nil:
+		if err == nil {
+			err = own.Close()
+		}
+		return nil, errors.Join(fmt.Errorf("prove: %w", context.Cause(ctx)), err)
 	}
 	if err != nil {
 		return &control{failed: "the target cannot be recorded: " + err.Error()}, nil

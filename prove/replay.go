@@ -49,7 +49,8 @@ func (a *Attempt) String() string {
 const whole = -1
 
 // replay gives a recording, or its first bytes, to a fresh canary of the side.
-// The error is ctx's end only: everything else is what came of the attempt.
+// The error is ctx's end, or that no canary may be made there: everything else is
+// what came of the attempt.
 func (p *Prover) replay(ctx context.Context, s *Side, r *Recording, bytes int64) (Attempt, error) {
 	var a Attempt
 	err := withCanary(ctx, s, func(_ string, d vfio.Device) (err error) {
@@ -57,6 +58,8 @@ func (p *Prover) replay(ctx context.Context, s *Side, r *Recording, bytes int64)
 		return err
 	})
 	switch {
+	case ctx.Err() != nil && errors.Is(err, ErrLeft), NoCanary(err):
+		return a, fmt.Errorf("replay into %s: %w", s, err)
 	case ctx.Err() != nil:
 		return a, fmt.Errorf("replay into %s: %w", s, context.Cause(ctx))
 	case errors.Is(err, vfio.ErrNotMigratable):

@@ -124,6 +124,8 @@ func openSession(cmd *cobra.Command, catalogs *catalogFlags, tries int, scratch 
 	}
 	s := &session{live: live, store: prove.DefaultStore(), progress: newProgress(cmd.ErrOrStderr())}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	// A second one ends the process, whatever it waits for; the guard cleans up.
+	context.AfterFunc(ctx, stop)
 	swept, err := live.Sweep(ctx)
 	for _, id := range swept {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kindred: removed the canary %s, which a process that was killed had left behind\n", id)
@@ -157,10 +159,13 @@ func openSession(cmd *cobra.Command, catalogs *catalogFlags, tries int, scratch 
 
 // interrupted gives an interrupt its exit code.
 func (s *session) interrupted(err error) error {
-	if s.ctx.Err() != nil {
-		return &exitError{exitInterrupt, errors.New("interrupted; all canaries are removed")}
+	switch {
+	case s.ctx.Err() == nil:
+		return err
+	case errors.Is(err, prove.ErrLeft):
+		return &exitError{exitInterrupt, fmt.Errorf("interrupted: %w; the next kindred prove tries again", err)}
 	}
-	return err
+	return &exitError{exitInterrupt, errors.New("interrupted; all canaries are removed")}
 }
 
 // proved is one proof that was made, for -o json.
@@ -189,7 +194,7 @@ func runProve(cmd *cobra.Command, opts *proveOptions) error {
 	defer s.end()
 	from, targets, err := s.sides(opts)
 	if err != nil {
-		return err
+		return s.interrupted(err)
 	}
 	var made []proved
 	for _, to := range targets {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ func makeMissing(cmd *cobra.Command, opts *proveOptions, list []fleet.Missing) (
 	defer s.end()
 	inv, err := s.live.Inventory(s.ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.interrupted(err)
 	}
 	made = []proved{}
 	for _, m := range list {
@@ -58,6 +59,11 @@ func makeMissing(cmd *cobra.Command, opts *proveOptions, list []fleet.Missing) (
 		from := &prove.Side{Host: s.live, Parent: m.From.Parent, Type: m.From.Type}
 		to := &prove.Side{Host: s.live, Parent: m.To.Parent, Type: m.To.Type}
 		p, err := s.prover.Prove(s.ctx, from, to)
+		if err != nil && s.ctx.Err() == nil && prove.NoCanary(err) { // the others can be made
+			fmt.Fprintln(cmd.ErrOrStderr(), "kindred: warning: "+clean(oneLine(err.Error())))
+			open = append(open, m)
+			continue
+		}
 		if err != nil {
 			return nil, nil, s.interrupted(err)
 		}

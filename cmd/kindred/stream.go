@@ -266,7 +266,7 @@ func runStreamReplay(cmd *cobra.Command, opts *streamReplayOptions, names []stri
 	defer s.end()
 	inv, err := s.live.Inventory(s.ctx)
 	if err != nil {
-		return err
+		return s.interrupted(err)
 	}
 	made := []proved{}
 	for _, name := range names {

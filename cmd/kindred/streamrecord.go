@@ -65,7 +65,7 @@ func runStreamRecord(cmd *cobra.Command, opts *streamRecordOptions, args []strin
 	defer s.end()
 	inv, err := s.live.Inventory(s.ctx)
 	if err != nil {
-		return err
+		return s.interrupted(err)
 	}
 	r, err := s.record(opts, inv, args)
 	if err != nil {
