@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -70,7 +71,7 @@ func (s *Store) Entries() ([]Entry, error) {
 // ReadFile reads a file of proofs and looks for a trusted signature.
 func ReadFile(name string, keys []proofs.NamedKey) Entry {
 	e := Entry{Name: name}
-	data, err := os.ReadFile(name)
+	data, err := readBounded(name)
 	if err == nil {
 		e.File, err = proofs.Decode(data)
 	}
@@ -83,6 +84,16 @@ func ReadFile(name string, keys []proofs.NamedKey) Entry {
 		e.Err = fmt.Errorf("proofs %s: %w", name, ErrNotTrusted)
 	}
 	return e
+}
+
+// readBounded reads no more than what Decode needs to say that it is too much.
+func readBounded(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, proofs.MaxSize+1))
 }
 
 // Counting are the proofs of the entries that count.

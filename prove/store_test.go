@@ -184,3 +184,17 @@ func TestLedger(t *testing.T) {
 		t.Errorf("swept %v, %v, busy %v", swept, err, l.busy())
 	}
 }
+
+// TestReadFileBounded: a file without end is not read to its end.
+func TestReadFileBounded(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "sparse.json")
+	if err := os.WriteFile(name, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 1<<40); err != nil {
+		t.Skip(err)
+	}
+	if e := ReadFile(name, nil); e.Err == nil || !strings.Contains(e.Err.Error(), "16777217 bytes: a file of proofs has at most 16777216") {
+		t.Error(e.Err)
+	}
+}

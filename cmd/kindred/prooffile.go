@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/google/renameio/v2"
@@ -66,8 +67,8 @@ func runProofExport(cmd *cobra.Command, args []string, out string) error {
 		cmd.Print(harmless(string(data)))
 		return nil
 	}
-	if err := renameio.WriteFile(out, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
+	if err := writeWhole(out, data); err != nil {
+		return err
 	}
 	cmd.Printf("%s in %s, signed by %s\n", plural(len(f.Proofs), "proof"), clean(out), clean(key.Public().Name))
 	return nil
@@ -163,9 +164,36 @@ func runProofSign(cmd *cobra.Command, name, keyFile string) error {
 	if data, err = f.Encode(); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(name, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	if err := writeWhole(name, data); err != nil {
+		return err
 	}
 	cmd.Printf("%s in %s signed by %s\n", plural(len(f.Proofs), "proof"), clean(name), clean(key.Public().Name))
+	return nil
+}
+
+// writeWhole writes the file whole or not at all.
+func writeWhole(name string, data []byte) error {
+	err := replaceable(name)
+	if err == nil {
+		err = renameio.WriteFile(name, data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// replaceable refuses what is no regular file: a new file takes the name, and
+// root can replace /dev/null.
+func replaceable(name string) error {
+	info, err := os.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return errors.New("it is there already and no regular file; a file is written whole and then takes the name")
+	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,11 @@ func newProofKey() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" || !strings.HasSuffix(args[0], ".key") {
 				return usage(cmd, errors.New("--name is needed, and a file of the ending .key"))
+			}
+			// Others may trust what is there already, and its private part be elsewhere.
+			public := strings.TrimSuffix(args[0], ".key") + ".pub"
+			if _, err := os.Lstat(public); err == nil {
+				return fmt.Errorf("%s: %w: a key is not replaced; remove it first if nobody needs it", public, fs.ErrExist)
 			}
 			key, err := prove.WriteKey(args[0], name)
 			if errors.Is(err, fs.ErrExist) {

@@ -58,6 +58,9 @@ func runStreamRecord(cmd *cobra.Command, opts *streamRecordOptions, args []strin
 	case opts.out == "":
 		return usage(cmd, errors.New("--out is needed: the file to write"))
 	}
+	if err := replaceable(opts.out); err != nil {
+		return usage(cmd, fmt.Errorf("--out %s: %w", opts.out, err))
+	}
 	s, err := openSession(cmd, &opts.catalogs, 2, opts.scratch)
 	if err != nil {
 		return err

@@ -88,10 +88,14 @@ func check(p *compat.Proof) error {
 	return nil
 }
 
-// Encode writes a file for people and programs.
+// Encode writes a file for people and programs. It is an error that Decode would
+// not read it.
 func (f *File) Encode() ([]byte, error) {
 	f.Schema = Schema
 	data, err := json.MarshalIndent(f, "", "  ")
+	if err == nil && len(data) >= MaxSize {
+		err = fmt.Errorf("%d bytes: a file of proofs has at most %d; put fewer into it", len(data), MaxSize)
+	}
 	return append(data, '\n'), err
 }
 

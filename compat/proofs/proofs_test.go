@@ -166,3 +166,12 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestTooLong: what Decode would not read is not written.
+func TestTooLong(t *testing.T) {
+	f := example()
+	f.Proofs[0].Detail = strings.Repeat("x", MaxSize-10)
+	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "at most 16777216") {
+		t.Error(err)
+	}
+}
