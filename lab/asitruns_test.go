@@ -56,7 +56,7 @@ func TestFunctionScripts(t *testing.T) {
 	if told := sh(ctx, t, g.Client, "cat /tmp/told"); told != "" {
 		t.Errorf("of a VF without a UUID scripts were told %q", told)
 	}
-	uuid := expect(ctx, t, g, 0, nil, "kindred", "device", "define", vf, "-p", "0000:01:00.0", "-t", typ)
+	uuid := expect(ctx, t, g, 0, nil, "kindred", "device", "define", vf, "-t", typ) // it knows its parent
 	for _, name := range []string{vf, uuid} {
 		sh(ctx, t, g.Client, "> /tmp/told")
 		expect(ctx, t, g, 0, []string{vf}, "kindred", "device", "start", name)
@@ -67,4 +67,12 @@ func TestFunctionScripts(t *testing.T) {
 		}
 	}
 	expect(ctx, t, g, 7, []string{"there is no such device"}, "kindred", "device", "stop", "0000:01:1f.7")
+	expect(ctx, t, g, 7, []string{"look for 0000:01:1f.7: there is no such device"}, "kindred", "device", "define", "0000:01:1F.7", "-t", typ)
+
+	// What Kindred keeps may be on another disk.
+	sh(ctx, t, g.Client, "mkdir /srv && mv /var/lib/kindred /srv/ && ln -s /srv/kindred /var/lib/kindred")
+	expect(ctx, t, g, 0, []string{vf}, "kindred", "device", "start", vf)
+	sh(ctx, t, g.Client, "test -e /srv/kindred/devices/"+vf+".json")
+	expect(ctx, t, g, 0, []string{"made by Kindred", "yes"}, "kindred", "device", "show", vf)
+	expect(ctx, t, g, 0, nil, "kindred", "device", "stop", vf)
 }

@@ -62,7 +62,7 @@ func (f *deviceFlags) define(cmd *cobra.Command, id string) (*definition.Definit
 	}
 	d := &definition.Definition{Parent: f.parent, Type: f.typ}
 	if isAddress(id) {
-		d.Attributes = append(d.Attributes, definition.Attribute{Name: functionAttr, Value: id})
+		d.Attributes = append(d.Attributes, definition.Attribute{Name: functionAttr, Value: strings.ToLower(id)})
 	} else if id != "" {
 		if d.UUID, err = definition.ParseUUID(id); err != nil {
 			return nil, usage(cmd, fmt.Errorf("%q is neither a UUID nor a PCI address", id))

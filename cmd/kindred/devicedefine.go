@@ -40,7 +40,7 @@ A VF is named by its address, which its definition keeps as the attribute
 		Example: `  kindred device define --parent mtty --type mtty-2 --auto
   kindred device define 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
   kindred device define -p matrix --json vfio_ap.json
-  kindred device define 0000:41:00.2 -p 0000:41:00.0 -t mlx5_vfio_pci-15b3:101e`,
+  kindred device define 0000:41:00.2 -t mlx5_vfio_pci-15b3:101e`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runDeviceDefine(cmd, opts, args) },
@@ -104,6 +104,15 @@ func madeWith(cmd *cobra.Command, d *definition.Definition) error {
 	})
 }
 
+// physicalOf is the physical function that a VF belongs to.
+func physicalOf(cmd *cobra.Command, address string) (parent string, err error) {
+	err = changeHost(cmd, func(_ context.Context, h *change.Host) error {
+		parent, err = h.PhysicalFunction(address)
+		return err
+	})
+	return parent, err
+}
+
 // functionOnly leaves the attribute that says which VF it is, which is no setting.
 func functionOnly(attrs []definition.Attribute) []definition.Attribute {
 	return slices.DeleteFunc(slices.Clone(attrs), func(a definition.Attribute) bool { return a.Name != functionAttr })
@@ -139,6 +148,11 @@ func (o *defineOptions) definition(cmd *cobra.Command, id string) (d *definition
 				d.Type = dev.Type.Full()
 			}
 			running = d.Type == dev.Type.Full()
+		}
+	}
+	if d.Parent == "" && isAddress(id) {
+		if d.Parent, err = physicalOf(cmd, runs(d)); err != nil {
+			return nil, false, err
 		}
 	}
 	switch {

@@ -74,25 +74,39 @@ func (p *planner) mdev() ([]record.Step, error) {
 
 // function finds the VF's directory and checks its parent.
 func (p *planner) function() (dir string, err error) {
-	if !single(p.dev.ID) {
-		return "", p.no(NoDevice, "a VF is named by its PCI address")
+	pf, err := p.physical(record.Start, p.dev.ID)
+	if err != nil {
+		return "", err
 	}
-	dir = path.Join(pci.Devices, p.dev.ID)
-	if _, err := p.Machine.Mode(dir); err != nil {
+	if p.dev.Parent != "" && p.dev.Parent != pf {
+		return "", p.no(WrongParent, "it belongs to %s, not to %s", pf, p.dev.Parent)
+	}
+	p.dev.Parent = pf
+	return path.Join(pci.Devices, p.dev.ID), nil
+}
+
+// PhysicalFunction is the address of the function that a VF belongs to.
+func (h *Host) PhysicalFunction(vf string) (string, error) { return h.physical("look for", vf) }
+
+func (h *Host) physical(op, vf string) (string, error) {
+	no := func(reason Reason, detail string) (string, error) {
+		return "", &Error{Op: op, ID: vf, Reason: reason, Detail: detail}
+	}
+	if !single(vf) {
+		return no(NoDevice, "a VF is named by its PCI address")
+	}
+	dir := path.Join(pci.Devices, vf)
+	if _, err := h.Machine.Mode(dir); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", p.no(NoDevice, "no PCI function has this address; see /sys/bus/pci/devices")
+			return no(NoDevice, "no PCI function has this address; see /sys/bus/pci/devices")
 		}
 		return "", err
 	}
-	pf, err := p.Machine.Readlink(dir + "/physfn")
+	pf, err := h.Machine.Readlink(dir + "/physfn")
 	if err != nil {
-		return "", p.no(WrongType, "this is no virtual function")
+		return no(WrongType, "this is no virtual function")
 	}
-	if p.dev.Parent != "" && p.dev.Parent != path.Base(pf) {
-		return "", p.no(WrongParent, "it belongs to %s, not to %s", path.Base(pf), p.dev.Parent)
-	}
-	p.dev.Parent = path.Base(pf)
-	return dir, nil
+	return path.Base(pf), nil
 }
 
 // vf: what it has outside of sysfs while nobody has it; take it from its

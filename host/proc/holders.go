@@ -51,6 +51,9 @@ func ReadHolders(d tree.Dir) Holders {
 		}
 		for _, link := range links {
 			target, err := d.Readlink(dir + "/" + link.Name)
+			// The kernel takes the node of a device that is going away, and
+			// libvirt one of a machine's own /dev, while it is open.
+			target = strings.TrimSuffix(target, " (deleted)")
 			switch {
 			case err != nil:
 				h.complete = h.complete && gone(err)

@@ -32,6 +32,7 @@ func TestInUse(t *testing.T) {
 	link("100/fd/4", "/dev/vfio/7")
 	link("200/fd/9", "/dev/vfio/devices/vfio3")
 	link("200/fd/10", "anon_inode:[vfio-device]")
+	link("300/fd/5", "/dev/vfio/devices/vfio4 (deleted)")
 	link("self/fd/1", "/dev/vfio/8")
 	d, err := tree.Open(root)
 	if err != nil {
@@ -50,6 +51,7 @@ func TestInUse(t *testing.T) {
 	}{
 		{"by group", device(inventory.Of("7"), inventory.None()), "[100]", inventory.Yes},
 		{"by node", device(inventory.Of("9"), inventory.Of("vfio3")), "[200]", inventory.Yes},
+		{"by a node that is gone", device(inventory.Of("9"), inventory.Of("vfio4")), "[300]", inventory.Yes},
 		{"idle", device(inventory.Of("70"), inventory.Of("vfio30")), "[]", inventory.No},
 		{"of itself only in a link that is no process", device(inventory.Of("8"), inventory.None()), "[]", inventory.No},
 		{"group not known", device(inventory.Value{}, inventory.None()), "[]", inventory.Unknown},

@@ -10,12 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-const lockFile = Dir + "/lock"
 
 // ErrLocked is returned when a device is being changed by somebody else.
 var ErrLocked = errors.New("it is being changed by another process")
@@ -41,10 +40,10 @@ func (s *Store) Lock(ctx context.Context, id string) (unlock func(), err error) 
 
 // TryLock is Lock without waiting.
 func (s *Store) TryLock(id string) (unlock func(), err error) {
-	if err := s.below.MkdirAll(Dir, 0o755); err != nil {
+	if err := s.below.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", id, err)
 	}
-	f, err := s.below.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := s.below.OpenFile(path.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; run this as root", err)

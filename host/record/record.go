@@ -129,7 +129,7 @@ func RememberIdle(root string, inv *inventory.Inventory) ([]string, error) {
 		if len(r.Types) == 0 {
 			continue
 		}
-		name := path.Join(Dir, "idle", file(p.Name))
+		name := path.Join(dirBelow(root), "idle", file(p.Name))
 		if err := write(below, name, r); err != nil {
 			return files, fmt.Errorf("remember the types of %s: %w", p.Name, err)
 		}

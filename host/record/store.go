@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -16,7 +17,10 @@ import (
 // Store writes the records of a machine's devices. It may be used by any
 // number of goroutines and processes; who writes the record of a device has to
 // hold its [Store.Lock].
-type Store struct{ below *os.Root }
+type Store struct {
+	below *os.Root
+	dir   string // Dir, as it is reached without links
+}
 
 // OpenStore opens the records below root: "/" for the live machine.
 func OpenStore(root string) (*Store, error) {
@@ -24,19 +28,38 @@ func OpenStore(root string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the records: %w", err)
 	}
-	return &Store{below}, nil
+	return &Store{below, dirBelow(root)}, nil
 }
 
 // Close ends the store.
 func (s *Store) Close() error { return s.below.Close() }
 
-const devices = Dir + "/devices"
+// dirBelow is Dir below root. On the live machine it, or what it is in, may be
+// a link to anywhere, which is the administrator's choice and which os.Root would
+// refuse; in a tree that stands for a machine nothing leads out.
+func dirBelow(root string) string {
+	if filepath.Clean(root) != "/" {
+		return Dir
+	}
+	return strings.TrimPrefix(followed("/"+Dir), "/")
+}
+
+// followed is name with the links in the part of it that there is followed.
+func followed(name string) string {
+	real, err := filepath.EvalSymlinks(name)
+	if err == nil || name == "/" {
+		return real
+	}
+	return filepath.Join(followed(filepath.Dir(name)), filepath.Base(name))
+}
+
+func (s *Store) devices() string { return path.Join(s.dir, "devices") }
 
 // Device reads the record of one device. The error is [fs.ErrNotExist] when
 // there is none.
 func (s *Store) Device(id string) (Device, error) {
 	var r Device
-	name := path.Join(devices, file(id))
+	name := path.Join(s.devices(), file(id))
 	f, err := s.below.Open(name)
 	if err != nil {
 		return r, err
@@ -62,7 +85,7 @@ const maxRecord = 1 << 20
 
 // Put writes the record of one device.
 func (s *Store) Put(id string, r Device) error {
-	if err := write(s.below, path.Join(devices, file(id)), &r); err != nil {
+	if err := write(s.below, path.Join(s.devices(), file(id)), &r); err != nil {
 		return fmt.Errorf("write the record of %s: %w", id, err)
 	}
 	return nil
@@ -70,12 +93,12 @@ func (s *Store) Put(id string, r Device) error {
 
 // Delete removes the record of one device, if there is one.
 func (s *Store) Delete(id string) error {
-	err := s.below.Remove(path.Join(devices, file(id)))
+	err := s.below.Remove(path.Join(s.devices(), file(id)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(s.below, devices)
+		err = syncDir(s.below, s.devices())
 	}
 	if err != nil {
 		return fmt.Errorf("remove the record of %s: %w", id, err)
@@ -86,7 +109,7 @@ func (s *Store) Delete(id string) error {
 // List lists the devices that have a record, and those of which only a write
 // that was cut short is left.
 func (s *Store) List() ([]string, error) {
-	dir, err := s.below.Open(devices)
+	dir, err := s.below.Open(s.devices())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -111,7 +134,7 @@ func (s *Store) List() ([]string, error) {
 // Sweep removes what a write of the device's record that was cut short left,
 // and reports whether there was something.
 func (s *Store) Sweep(id string) (bool, error) {
-	err := s.below.Remove(path.Join(devices, file(id)+unfinished))
+	err := s.below.Remove(path.Join(s.devices(), file(id)+unfinished))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -120,6 +143,6 @@ func (s *Store) Sweep(id string) (bool, error) {
 
 // Unfinished reports whether Sweep would remove something.
 func (s *Store) Unfinished(id string) bool {
-	_, err := s.below.Lstat(path.Join(devices, file(id)+unfinished))
+	_, err := s.below.Lstat(path.Join(s.devices(), file(id)+unfinished))
 	return err == nil
 }

@@ -188,3 +188,29 @@ type numbered struct {
 }
 
 func (n numbered) Inode(string) (uint64, error) { return n.n, nil }
+
+// TestFollowed: on the live machine the directory of the records may be
+// elsewhere, also when it is not there yet.
+func TestFollowed(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"srv/lib", "var"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(root, "srv/lib"), filepath.Join(root, "var/lib")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := followed(root+"/var/lib/kindred"), root+"/srv/lib/kindred"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := followed("/"); got != "/" {
+		t.Errorf("/ is %q", got)
+	}
+	if got := dirBelow(root); got != Dir {
+		t.Errorf("of a copy of a machine it is %q", got)
+	}
+}
