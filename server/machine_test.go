@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"kindred/api"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+
+// in is a migration of n devices in a state, with a deadline a minute from t0.
+func in(state api.MigrationState, n int) *api.Migration {
+	m := &api.Migration{ID: "m", State: state, Step: 7, Host: "src", Source: "src", Target: "dst", Claim: "c", Deadline: t0.Add(time.Minute)}
+	if state == api.Completing || state == api.Completed {
+		m.Host = "dst"
+	}
+	for i := range n {
+		id := string(rune('a' + i))
+		m.Devices = append(m.Devices, api.MigrationDevice{Source: id, Target: id + "'"})
+	}
+	return m
+}
+
+// words are what both agents say of every device, in one letter each: made,
+// busy, failed, kept, gone, stuck; a dash for silence.
+func say(m *api.Migration, source, target string) {
+	states := map[rune]api.DeviceState{'m': api.Made, 'b': api.Busy, 'f': api.Failed, 'k': api.Kept, 'g': api.Gone, 's': api.Stuck}
+	for i, c := range source {
+		m.Devices[i].AtSource = states[c]
+	}
+	for i, c := range target {
+		m.Devices[i].AtTarget = states[c]
+	}
+}
+
+// TestSteps is the machine as docs/fleet.md has it: every state, with every
+// word of agents that matters, in time and late.
+func TestSteps(t *testing.T) {
+	doubted := func(m *api.Migration) { m.Code = api.DeadlinePassed }
+	for _, c := range []struct {
+		state          api.MigrationState
+		source, target string // words
+		late           bool
+		facts          func(*api.Migration)
+		listed         bool
+		want           api.MigrationState
+		why            api.Code
+	}{
+		{state: api.Planned, want: api.Planned},
+		{state: api.Planned, late: true, want: api.Aborted, why: api.DeadlinePassed},
+		{state: api.Claimed, target: "--", want: api.Claimed},
+		{state: api.Claimed, target: "m-", want: api.Claimed},
+		{state: api.Claimed, target: "mm", want: api.Prepared},
+		{state: api.Claimed, target: "mb", want: api.Prepared},
+		{state: api.Claimed, target: "mf", want: api.Aborting, why: api.DeviceFailed},
+		{state: api.Claimed, target: "m-", late: true, want: api.Aborting, why: api.DeadlinePassed},
+		{state: api.Claimed, target: "mm", late: true, want: api.Aborting, why: api.DeadlinePassed},
+		{state: api.Prepared, target: "mm", want: api.Prepared},
+		{state: api.Prepared, target: "fm", want: api.Aborting, why: api.DeviceFailed},
+		{state: api.Prepared, late: true, want: api.Aborting, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "mm", target: "bb", want: api.HandedOver},
+		{state: api.HandedOver, source: "bb", target: "ff", want: api.HandedOver},
+		// The deadline passed: what was said before does not count.
+		{state: api.HandedOver, source: "mm", target: "bb", late: true, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "mm", target: "bb", late: true, facts: doubted, want: api.Completing, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "gg", target: "bb", late: true, facts: doubted, want: api.Completing, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "bb", target: "mm", late: true, facts: doubted, want: api.Aborting, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "mm", target: "mm", late: true, facts: doubted, want: api.Aborting, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "bm", target: "gf", late: true, facts: doubted, want: api.Aborting, why: api.DeadlinePassed},
+		// In doubt nothing happens.
+		{state: api.HandedOver, source: "bb", target: "bb", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "bm", target: "mb", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "--", target: "bb", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "bb", target: "m-", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "gg", target: "mm", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.HandedOver, source: "mm", target: "ss", late: true, facts: doubted, want: api.HandedOver, why: api.DeadlinePassed},
+		{state: api.Completing, source: "gg", target: "kk", listed: true, want: api.Completed},
+		{state: api.Completing, source: "gg", target: "kk", want: api.Completing}, // the report does not count them yet
+		{state: api.Completing, source: "gb", target: "kk", listed: true, want: api.Completing},
+		{state: api.Completing, source: "gg", target: "km", listed: true, want: api.Completing},
+		{state: api.Completing, source: "gs", target: "kk", listed: true, late: true, want: api.Completing},
+		{state: api.Aborting, source: "bb", target: "gg", want: api.Aborted},
+		{state: api.Aborting, source: "--", target: "gg", want: api.Aborted},
+		{state: api.Aborting, source: "bb", target: "gb", want: api.Aborting},
+		{state: api.Aborting, source: "bb", target: "bb", want: api.Aborting},
+		{state: api.Aborting, source: "mm", target: "gb", want: api.Aborting},
+		{state: api.Aborting, source: "mm", target: "bb", want: api.Completing}, // it can run nowhere else
+		{state: api.Aborting, source: "mm", target: "ss", late: true, want: api.Aborting},
+		{state: api.Completed, source: "gg", target: "kk", late: true, want: api.Completed},
+		{state: api.Aborted, source: "bb", target: "gg", late: true, want: api.Aborted},
+	} {
+		m := in(c.state, 2)
+		say(m, c.source, c.target)
+		if c.facts != nil {
+			c.facts(m)
+		}
+		now := t0
+		if c.late {
+			now = t0.Add(2 * time.Minute)
+		}
+		before := m.Step
+		changed := advance(m, facts{now: now, listed: c.listed})
+		if m.State != c.want || m.Code != c.why {
+			t.Errorf("%s, source %q, target %q, late %v: %s (%s), want %s (%s)", c.state, c.source, c.target, c.late, m.State, m.Code, c.want, c.why)
+		}
+		if (m.State != c.state) && !changed || changed != (m.Step > before) {
+			t.Errorf("%s, source %q, target %q: changed %v, step %d after %d", c.state, c.source, c.target, changed, m.Step, before)
+		}
+		if m.State != c.state && count(m, atTarget).silent != 2 {
+			t.Errorf("%s to %s: what was said before still counts", c.state, m.State)
+		}
+		if err := consistent(m); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWords is what people may say in each state, and what becomes of it.
+func TestWords(t *testing.T) {
+	all := []api.MigrationState{api.Planned, api.Claimed, api.Prepared, api.HandedOver, api.Completing, api.Completed, api.Aborting, api.Aborted}
+	words := map[string]func(*api.Migration) (bool, error){
+		"hand over": func(m *api.Migration) (bool, error) { return handOver(m, t0) },
+		"complete":  func(m *api.Migration) (bool, error) { return complete(m, t0) },
+		"abort":     func(m *api.Migration) (bool, error) { return abort(m, t0, "no") },
+	}
+	refused := api.MigrationState("refused")
+	want := map[string][]api.MigrationState{ // in the order of all
+		"hand over": {refused, refused, api.HandedOver, api.HandedOver, refused, refused, refused, refused},
+		"complete":  {refused, refused, refused, api.Completing, api.Completing, api.Completed, refused, refused},
+		"abort":     {api.Aborted, api.Aborting, api.Aborting, api.Aborting, refused, refused, api.Aborting, api.Aborted},
+	}
+	for word, do := range words {
+		for i, state := range all {
+			m := in(state, 1)
+			changed, err := do(m)
+			got := m.State
+			if err != nil {
+				if got != state || changed {
+					t.Errorf("%s while %s: refused, and changed", word, state)
+				}
+				got = refused
+			}
+			if got != want[word][i] || err == nil && changed != (got != state) {
+				t.Errorf("%s while %s: %s (changed %v), want %s", word, state, got, changed, want[word][i])
+			}
+			if err := consistent(m); err != nil {
+				t.Errorf("%s while %s: %v", word, state, err)
+			}
+		}
+	}
+	late := in(api.Prepared, 1)
+	if _, err := handOver(late, t0.Add(2*time.Minute)); err == nil {
+		t.Error("handed over after the deadline")
+	}
+	// A VM that runs on the target although somebody aborted.
+	m := in(api.Aborting, 2)
+	say(m, "", "bb")
+	if changed, err := complete(m, t0); !changed || err != nil || m.Host != "dst" {
+		t.Errorf("complete while aborting, all in use: %v, %v", m, err)
+	}
+}
+
+// TestHear: late words, words of others and words on what is not there are none.
+func TestHear(t *testing.T) {
+	m := in(api.Claimed, 1)
+	for _, c := range []struct {
+		host string
+		api.Status
+		want bool
+	}{
+		{"dst", api.Status{Step: 6, Source: "a", State: api.Made}, false},
+		{"dst", api.Status{Step: 8, Source: "a", State: api.Made}, false},
+		{"other", api.Status{Step: 7, Source: "a", State: api.Made}, false},
+		{"dst", api.Status{Step: 7, Source: "x", State: api.Made}, false},
+		{"dst", api.Status{Step: 7, Source: "a", State: api.Failed, Detail: "EIO"}, true},
+		{"dst", api.Status{Step: 7, Source: "a", State: api.Failed, Detail: "EIO"}, false},
+		{"dst", api.Status{Step: 7, Source: "a", State: api.Made}, true},
+		{"src", api.Status{Step: 7, Source: "a", State: api.Busy}, true},
+	} {
+		if got := hear(m, c.host, c.Status); got != c.want {
+			t.Errorf("%s says %+v: news %v, want %v", c.host, c.Status, got, c.want)
+		}
+	}
+	if d := m.Devices[0]; d.AtTarget != api.Made || d.AtSource != api.Busy || d.Target != "a'" {
+		t.Errorf("%+v", d)
+	}
+	m = in(api.Claimed, 1)
+	m.Devices[0].Target = ""
+	hear(m, "dst", api.Status{Step: 7, Source: "a", Device: "0000:41:00.4", State: api.Made})
+	if m.Devices[0].Target != "0000:41:00.4" {
+		t.Error("the function that the agent picked is not on record")
+	}
+}
+
+// TestOwner walks at random: the owner changes at most once, from the source to
+// the target, never back; what is over stays as it is; and devices are to be
+// removed only from a host that is not the owner.
+func TestOwner(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := in(api.Planned, rapid.IntRange(1, 3).Draw(t, "devices"))
+		m.Claim = "c"
+		if rapid.Bool().Draw(t, "claimed") {
+			enter(m, api.Claimed, t0, "", "")
+		}
+		now, moved := t0, false
+		var trail []string
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			before := *m
+			before.Devices = slices.Clone(m.Devices)
+			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			case 0:
+				handOver(m, now)
+			case 1:
+				complete(m, now)
+			case 2:
+				abort(m, now, "")
+			case 3:
+				now = now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "seconds")) * time.Second)
+			default:
+				states := []api.DeviceState{api.Made, api.Busy, api.Failed, api.Kept, api.Gone, api.Stuck}
+				hear(m, rapid.SampledFrom([]string{"src", "dst"}).Draw(t, "host"), api.Status{
+					Step: m.Step - int64(rapid.IntRange(0, 1).Draw(t, "late")), Source: m.Devices[rapid.IntRange(0, len(m.Devices)-1).Draw(t, "device")].Source,
+					State: rapid.SampledFrom(states).Draw(t, "state"),
+				})
+			}
+			for advance(m, facts{now: now, listed: rapid.Bool().Draw(t, "listed")}) {
+			}
+			trail = append(trail, string(m.State))
+			if err := consistent(m); err != nil {
+				t.Fatalf("%v: %s", err, strings.Join(trail, " "))
+			}
+			if before.State.Over() && m.State != before.State {
+				t.Fatalf("%s after %s", m.State, before.State)
+			}
+			if m.Host != before.Host {
+				if moved || m.Host != "dst" {
+					t.Fatalf("the owner changed to %s: %s", m.Host, strings.Join(trail, " "))
+				}
+				moved = true
+			}
+			for _, host := range []string{"src", "dst"} {
+				for _, a := range assignments(m, &api.Claim{ID: "c", Devices: make([]api.ClaimDevice, len(m.Devices))}, host) {
+					if a.Do == api.Release && m.Host == host {
+						t.Fatalf("%s is to release what it owns, while %s", host, m.State)
+					}
+				}
+			}
+		}
+	})
+}
