@@ -91,12 +91,8 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 		}
 		now := s.now().UTC()
 		c := &claimRecord{Claim: p.claim, Request: digest}
-		c.ID, c.By, c.Created, c.Deadline = id, by, now, now.Add(req.TTL.Of())
-		for i := range c.Accepted {
-			if c.Accepted[i].Until.IsZero() {
-				c.Accepted[i].Until = c.Deadline
-			}
-		}
+		c.ID, c.By, c.Created = id, by, now
+		c.until(now.Add(req.TTL.Of()))
 		t := store.Txn{If: append(p.guards, store.Guard{Key: key})}
 		if more != nil {
 			if err := more(c, &t); err != nil {
@@ -121,6 +117,23 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 		}
 	}
 	return nil, errContended
+}
+
+// until sets the deadline. What was accepted until an earlier moment ends the
+// claim then; what was accepted without one goes with it.
+func (c *claimRecord) until(deadline time.Time) {
+	before := c.Deadline
+	c.Deadline = deadline
+	for _, a := range c.Accepted {
+		if !a.Until.IsZero() && !a.Until.Equal(before) && a.Until.Before(c.Deadline) {
+			c.Deadline = a.Until
+		}
+	}
+	for i := range c.Accepted {
+		if a := &c.Accepted[i]; a.Until.IsZero() || a.Until.Equal(before) {
+			a.Until = c.Deadline
+		}
+	}
 }
 
 // touch changes a host's room key, so that whoever judged the host before has
@@ -202,7 +215,7 @@ func (s *Server) Renew(ctx context.Context, id string, match int64, ttl time.Dur
 		case now.After(c.Deadline):
 			return api.NewProblem(api.DeadlinePassed, "claim %s held room until %s", id, c.Deadline.Format(time.RFC3339))
 		}
-		c.Deadline = now.Add(ttl)
+		c.until(now.Add(ttl))
 		if c.State == api.Bound {
 			m, revision := s.migration(c.Migration)
 			if m == nil || m.State.Over() || m.State == api.Aborting || m.State == api.Completing {

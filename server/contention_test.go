@@ -41,6 +41,18 @@ func (f *flaky) Commit(ctx context.Context, t store.Txn) (int64, bool, error) {
 	return f.Store.Commit(ctx, t)
 }
 
+// Watch tells what happens late, as over a slow network: what a server judges by
+// is mostly old.
+func (f *flaky) Watch(ctx context.Context, begin string, after int64, yield func([]store.Record, int64) error) error {
+	return f.Store.Watch(ctx, begin, after, func(changes []store.Record, revision int64) error {
+		f.mu.Lock()
+		n := f.rand.IntN(8)
+		f.mu.Unlock()
+		sleep(ctx, time.Duration(n)*time.Millisecond)
+		return yield(changes, revision)
+	})
+}
+
 // asked and answered are one operation on the pool of a host.
 type asked struct {
 	release bool

@@ -140,7 +140,9 @@ func (s *Server) claimFor(ctx context.Context, id string) error {
 		if m, revision = s.migration(id); m == nil || m.State != api.Planned {
 			return errNothing
 		}
-		c.State, c.Migration, c.Deadline = api.Bound, id, m.Deadline
+		c.State, c.Migration = api.Bound, id
+		c.until(m.Deadline)
+		m.Deadline = c.Deadline
 		m.Claim, m.Target, m.Request = c.ID, c.Target, nil
 		fill(m, c)
 		enter(&m.Migration, api.Claimed, now, "", "")

@@ -320,3 +320,20 @@ func (m *machine) carry(a *api.Assignment) (api.DeviceState, string) {
 	}
 	return api.Stuck, "unknown action " + string(a.Do)
 }
+
+// reportBuild reports a machine with another build of its driver.
+func reportBuild(s *running, m *machine, build string) error {
+	inv := m.inventory()
+	inv.Modules[0].BuildID = inventory.Of(build)
+	static, own := inventory.Split(inv)
+	digest, err := static.Digest()
+	if err != nil {
+		return err
+	}
+	own.Static = digest
+	if err := s.Static(context.Background(), digest, static); err != nil {
+		return err
+	}
+	_, err = s.Report(context.Background(), m.name, &api.Report{Own: own, Version: build, Mode: m.mode})
+	return err
+}
