@@ -25,7 +25,7 @@ type ClaimRequest struct {
 type Acceptance struct {
 	Code   string    `json:"code"` // of a finding that is unknown: build.unproven
 	Reason string    `json:"reason"`
-	Until  time.Time `json:"until,omitzero"` // when it ends to count; empty: the claim's deadline
+	Until  time.Time `json:"until,omitzero"` // when it ends to count, and the claim with it; empty: with the claim
 	By     string    `json:"by,omitempty"`   // who; the server fills it in
 }
 

@@ -119,19 +119,12 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 	return nil, errContended
 }
 
-// until sets the deadline. What was accepted until an earlier moment ends the
-// claim then; what was accepted without one goes with it.
+// until sets the deadline. A claim ends no later than what was accepted for it.
 func (c *claimRecord) until(deadline time.Time) {
-	before := c.Deadline
 	c.Deadline = deadline
 	for _, a := range c.Accepted {
-		if !a.Until.IsZero() && !a.Until.Equal(before) && a.Until.Before(c.Deadline) {
+		if !a.Until.IsZero() && a.Until.Before(c.Deadline) {
 			c.Deadline = a.Until
-		}
-	}
-	for i := range c.Accepted {
-		if a := &c.Accepted[i]; a.Until.IsZero() || a.Until.Equal(before) {
-			a.Until = c.Deadline
 		}
 	}
 }

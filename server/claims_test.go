@@ -145,10 +145,10 @@ func TestAccept(t *testing.T) {
 	_, err = s.CreateClaim(ctx, "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: "b", Accept: []api.Acceptance{{Code: "build.unproven"}}})
 	wantCode(t, err, api.BadRequest) // no reason
 	c, err := s.CreateClaim(ctx, "me", "", api.ClaimRequest{Devices: []string{dev1}, Target: "b", Accept: []api.Acceptance{{Code: "build.unproven", Reason: "tried by hand", By: "somebody else"}}})
-	if err != nil || c.Accepted[0].By != "me" || !c.Accepted[0].Until.Equal(c.Deadline) || c.Devices[0].Code != "build.unproven" {
+	if err != nil || c.Accepted[0].By != "me" || !c.Accepted[0].Until.IsZero() || c.Devices[0].Code != "build.unproven" {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if c, err = s.Renew(ctx, c.ID, 0, time.Hour); err != nil || !c.Deadline.Equal(r.now.Add(time.Hour)) || !c.Accepted[0].Until.Equal(c.Deadline) {
+	if c, err = s.Renew(ctx, c.ID, 0, time.Hour); err != nil || !c.Deadline.Equal(r.now.Add(time.Hour)) {
 		t.Errorf("renewed: %+v, %v", c, err)
 	}
 	s.Release(ctx, c.ID, 0)
