@@ -29,6 +29,7 @@ const (
 	PathStatus      = "/v1/hosts/{name}/status"
 	PathStatic      = "/v1/static/{hash}"
 	PathTargets     = "/v1/targets"
+	PathJoint       = "/v1/joint"
 	PathMatrix      = "/v1/matrix"
 	PathClaims      = "/v1/claims"
 	PathClaim       = "/v1/claims/{id}"

@@ -81,6 +81,11 @@ func (c *Client) Targets(ctx context.Context, r *api.TargetsRequest) (*fleet.Tar
 	return ask[fleet.Targets](ctx, c, request{method: http.MethodPost, path: api.PathTargets, body: r})
 }
 
+// Joint asks where all devices of one owner can go together.
+func (c *Client) Joint(ctx context.Context, r *api.JointRequest) (*fleet.Joint, error) {
+	return ask[fleet.Joint](ctx, c, request{method: http.MethodPost, path: api.PathJoint, body: r})
+}
+
 // Matrix asks which hosts can send to which.
 func (c *Client) Matrix(ctx context.Context) (*fleet.Matrix, error) {
 	return ask[fleet.Matrix](ctx, c, request{method: http.MethodGet, path: api.PathMatrix})

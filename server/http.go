@@ -220,6 +220,9 @@ func (s *Server) registerQuestions(a huma.API) {
 	do(a, op("targets", http.MethodPost, api.PathTargets, "Which hosts a device can move to, and why not the others"), func(_ context.Context, in *struct{ Body api.TargetsRequest }) (*fleet.Targets, error) {
 		return s.Targets(&in.Body)
 	})
+	do(a, op("joint", http.MethodPost, api.PathJoint, "Which hosts all devices of one owner can move to together"), func(_ context.Context, in *struct{ Body api.JointRequest }) (*fleet.Joint, error) {
+		return s.Joint(&in.Body)
+	})
 	get(a, "matrix", api.PathMatrix, "Which hosts can send to which, type by type", func(context.Context, *none) (*fleet.Matrix, error) { return s.Matrix(), nil })
 	get(a, "health", api.PathHealth, "How this server is", func(context.Context, *none) (*api.Health, error) { return s.Health(), nil })
 	get(a, "list-proofs", api.PathProofs, "Every proof that counts", func(context.Context, *none) (*proofs.File, error) { return s.Proofs(), nil })

@@ -52,7 +52,7 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 	}
 	first := p.guards
 	var refused *api.Problem
-	for _, target := range v.candidates(source.Host.Name+"/"+devices[0].ID, req.Policy) {
+	for _, target := range v.candidates(qualified(source, devices), req.Policy) {
 		p.guards = slices.Clone(first)
 		if err := v.planOn(p, req, source, devices, target, now, manage); err == nil {
 			return p, nil
@@ -100,6 +100,13 @@ func (v *view) sources(refs []string) (*inventory.Inventory, []*inventory.Device
 	return inv, list, nil
 }
 
+func qualified(source *inventory.Inventory, devices []*inventory.Device) (refs []string) {
+	for _, d := range devices {
+		refs = append(refs, source.Host.Name+"/"+d.ID)
+	}
+	return refs
+}
+
 // notFound is the refusal for a question that package fleet could not answer.
 func notFound(err error) error {
 	e, ok := errors.AsType[*fleet.Error](err)
@@ -108,6 +115,8 @@ func notFound(err error) error {
 		return api.NewProblem(api.NotFound, "device %s", e.Error())
 	case ok && e.Code == fleet.Ambiguous:
 		return api.NewProblem(api.Ambiguous, "device %s", e.Error())
+	case ok && e.Code == fleet.Apart:
+		return api.NewProblem(api.BadRequest, "device %s", e.Error())
 	}
 	return err
 }
@@ -115,15 +124,24 @@ func notFound(err error) error {
 // mostCandidates is how many hosts are tried for a request that names none.
 const mostCandidates = 64
 
-// candidates are hosts that take the first device, in the policy's order.
-func (v *view) candidates(ref string, policy fleet.Policy) []string {
+// candidates are hosts that may take all devices, in the policy's order: those
+// that are ready first, and then, for what may have been accepted, those of
+// which something is not known.
+func (v *view) candidates(refs []string, policy fleet.Policy) []string {
 	f := v.index.Fleet()
-	s, err := f.Source(ref)
+	var sources []*fleet.Source
+	for _, ref := range refs {
+		s, err := f.Source(ref)
+		if err != nil {
+			return nil
+		}
+		sources = append(sources, s)
+	}
+	answer, err := f.Joint(sources, fleet.Options{Now: never.Add(-time.Hour), MaxAge: time.Hour, Policy: policy, Limit: mostCandidates})
 	if err != nil {
 		return nil
 	}
 	var names []string
-	answer := f.Targets(s, fleet.Options{Now: never.Add(-time.Hour), MaxAge: time.Hour, Policy: policy, Limit: mostCandidates})
 	for i := range answer.Hosts {
 		if g := answer.Hosts[i].Group; g == fleet.Ready || g == fleet.Unsettled {
 			names = append(names, answer.Hosts[i].Host)

@@ -36,6 +36,27 @@ func (s *Server) Targets(req *api.TargetsRequest) (*fleet.Targets, error) {
 	}), nil
 }
 
+// Joint answers where all devices of one owner can go together.
+func (s *Server) Joint(req *api.JointRequest) (*fleet.Joint, error) {
+	if req.Policy != "" && !slices.Contains(fleet.Policies, req.Policy) {
+		return nil, api.NewProblem(api.BadRequest, "unknown policy %q", req.Policy)
+	}
+	f := s.fleet()
+	var sources []*fleet.Source
+	for _, ref := range req.Devices {
+		source, err := f.Source(ref)
+		if err != nil {
+			return nil, notFound(err)
+		}
+		sources = append(sources, source)
+	}
+	answer, err := f.Joint(sources, fleet.Options{Now: s.now(), MaxAge: 1, Policy: req.Policy, Limit: req.Limit, Reasons: req.Reasons})
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return answer, nil
+}
+
 // Matrix answers which hosts can send to which.
 func (s *Server) Matrix() *fleet.Matrix { return s.fleet().Matrix() }
 

@@ -91,7 +91,13 @@ func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 		}
 	}
 	warn(cmd, inv)
-	if opts.output.format == "json" {
+	return printInspected(cmd, &opts.output, inv)
+}
+
+// printInspected prints an inventory; as JSON it is the document that is read
+// again.
+func printInspected(cmd *cobra.Command, output *outputFlag, inv *inventory.Inventory) error {
+	if output.format == "json" {
 		data, err := inventory.Encode(inv)
 		if err != nil {
 			return err
@@ -99,7 +105,7 @@ func runInspect(cmd *cobra.Command, opts *inspectOptions) error {
 		cmd.Print(harmless(string(data)))
 		return nil
 	}
-	return opts.output.print(cmd, inv, func() { printInventory(cmd, inv) })
+	return output.print(cmd, inv, func() { printInventory(cmd, inv) })
 }
 
 func printInventory(cmd *cobra.Command, inv *inventory.Inventory) {

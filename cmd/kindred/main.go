@@ -104,6 +104,10 @@ var commands = []command{
 	{"drain", newDrain},
 	{"watch", newWatch},
 	{"agent", newAgent},
+	{"host", newHost},
+	{"claim", newClaim},
+	{"migration", newMigration},
+	{"events", newEvents},
 	{"catalog", newCatalog},
 	{"prove", newProve},
 	{"proof", newProof},
@@ -130,7 +134,8 @@ SR-IOV functions, vGPUs): which hosts can this device live-migrate to, why not
 the others, and is the target ready?
 
 It reads hosts and changes nothing, but for what is asked for by the name of
-its command: device define, undefine, modify, start, stop, repair.`,
+its command: device define, undefine, modify, start, stop, repair; claim and
+migration, by a server.`,
 		Example: `  kindred inspect -o json > host-a.json    # on each host
   kindred device list --inventory host-a.json
   kindred targets 83b8f4f2 --inventory host-a.json,host-b.json`,

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 )
 
 type matrixOptions struct {
+	server   serverFlags
 	files    inputFlags
 	catalogs catalogFlags
 	proofs   proofFlags
@@ -24,14 +24,16 @@ type matrixOptions struct {
 func newMatrix() *cobra.Command {
 	opts := new(matrixOptions)
 	cmd := &cobra.Command{
-		Use:   "matrix --inventory FILES",
+		Use:   "matrix [--inventory FILES]",
 		Short: "Show which hosts can send to which, type by type",
 		Long: `Show, for every type and every ordered pair of hosts, whether a new device of
 the type could move from one to the other. It is compatibility alone: room is
 left out.
 
 Rows send, columns receive: "yes", "no", "?" for unknown, "." for the host
-itself and for hosts that do not offer the type.`,
+itself and for hosts that do not offer the type.
+
+Without --inventory a server is asked, where one is known.`,
 		Example: `  kindred matrix --inventory host-a.json,host-b.json,host-c.json
   kindred matrix --inventory fleet/ -o json`,
 		Args: cobra.ArbitraryArgs,
@@ -42,6 +44,7 @@ itself and for hosts that do not offer the type.`,
 			return runMatrix(cmd, opts)
 		},
 	}
+	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.proofs.add(cmd.Flags())
@@ -53,8 +56,15 @@ func runMatrix(cmd *cobra.Command, opts *matrixOptions) error {
 	if err := opts.output.check(cmd); err != nil {
 		return err
 	}
-	if len(opts.files.inventories) == 0 {
-		return usage(cmd, errors.New("--inventory is needed"))
+	if c, err := opts.server.instead(cmd, opts.files.inventories); err != nil {
+		return err
+	} else if c != nil {
+		defer c.Close()
+		m, err := c.Matrix(cmd.Context())
+		if err != nil {
+			return refusal(err)
+		}
+		return opts.output.print(cmd, m, func() { printMatrix(cmd, m) })
 	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {

@@ -11,11 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
+	"kindred/client"
 	"kindred/compat"
 	"kindred/fleet"
 )
 
 type targetsOptions struct {
+	server   serverFlags
 	files    inputFlags
 	catalogs catalogFlags
 	proofs   proofFlags
@@ -30,7 +33,7 @@ type targetsOptions struct {
 func newTargets() *cobra.Command {
 	opts := new(targetsOptions)
 	cmd := &cobra.Command{
-		Use:   "targets DEVICE[,DEVICE...] --inventory FILES",
+		Use:   "targets DEVICE[,DEVICE...] [--inventory FILES]",
 		Short: "Show which hosts a device can move to, and why not the others",
 		Long: `Show, for every host but the device's own, whether the device can move there:
 
@@ -55,10 +58,14 @@ parents:
   oldest-first   parents that offer the fewest types, since newer hardware
                  offers the old types beside its own
 
+Without --inventory a server is asked, where one is known: KINDRED_SERVER,
+--server, or its file. There ROOM is what claims leave.
+
 Exit code: 0 some host is ready, 5 compatible ones are all full, 3 at best
 unknown, 4 none is allowed.`,
 		Example: `  kindred targets 83b8f4f2 --inventory host-a.json,host-b.json
   kindred targets host-a/83b8f4f2 --inventory fleet/ --explain
+  KINDRED_SERVER=unix:/run/kindred/server.sock kindred targets 83b8f4f2
   kindred targets 0000:41:00.4 --inventory fleet/*.json -o json
   kindred targets 83b8f4f2,83b8f4f3 --inventory fleet/ --policy pack --limit 5
   kindred targets 83b8f4f2 --inventory fleet/ --summary`,
@@ -71,6 +78,7 @@ unknown, 4 none is allowed.`,
 			return runTargets(cmd, opts, args[0])
 		},
 	}
+	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.proofs.add(cmd.Flags())
@@ -105,8 +113,6 @@ func (o *targetsOptions) check(cmd *cobra.Command) error {
 		return err
 	}
 	switch {
-	case len(o.files.inventories) == 0:
-		return usage(cmd, errors.New("--inventory is needed"))
 	case o.maxAge < 0:
 		return usage(cmd, fmt.Errorf("--max-age %s is negative", o.maxAge))
 	case o.limit < 0:
@@ -120,6 +126,9 @@ func (o *targetsOptions) check(cmd *cobra.Command) error {
 func runTargets(cmd *cobra.Command, opts *targetsOptions, devices string) error {
 	if err := opts.check(cmd); err != nil {
 		return err
+	}
+	if c, err := opts.server.instead(cmd, opts.files.inventories, "max-age"); c != nil || err != nil {
+		return askTargets(cmd, opts, c, strings.Split(devices, ","), err)
 	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
@@ -143,7 +152,37 @@ func runTargets(cmd *cobra.Command, opts *targetsOptions, devices string) error 
 	if len(sources) > 1 {
 		return runJoint(cmd, opts, f, sources, question)
 	}
-	answer := f.Targets(sources[0], question)
+	return showTargets(cmd, opts, f.Targets(sources[0], question))
+}
+
+// askTargets has a server answer.
+func askTargets(cmd *cobra.Command, opts *targetsOptions, c *client.Client, devices []string, err error) error {
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	limit := opts.limit
+	if opts.summary {
+		limit = -1
+	}
+	if len(devices) > 1 {
+		answer, err := c.Joint(cmd.Context(), &api.JointRequest{Devices: devices, Policy: fleet.Policy(opts.policy), Limit: limit, Reasons: opts.summary})
+		if err != nil {
+			return refusal(err)
+		}
+		return showJoint(cmd, opts, answer)
+	}
+	answer, err := c.Targets(cmd.Context(), &api.TargetsRequest{
+		Device: devices[0], Policy: fleet.Policy(opts.policy), Limit: limit, Reasons: opts.summary,
+		Others: opts.explain || opts.output.format != "table",
+	})
+	if err != nil {
+		return refusal(err)
+	}
+	return showTargets(cmd, opts, answer)
+}
+
+func showTargets(cmd *cobra.Command, opts *targetsOptions, answer *fleet.Targets) error {
 	if err := opts.output.print(cmd, answer, func() { printTargets(cmd, answer, opts) }); err != nil {
 		return err
 	}

@@ -16,6 +16,10 @@ func runJoint(cmd *cobra.Command, opts *targetsOptions, f *fleet.Fleet, sources 
 	if err != nil {
 		return noSuch(err)
 	}
+	return showJoint(cmd, opts, answer)
+}
+
+func showJoint(cmd *cobra.Command, opts *targetsOptions, answer *fleet.Joint) error {
 	if err := opts.output.print(cmd, answer, func() { printJoint(cmd, answer, opts) }); err != nil {
 		return err
 	}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"kindred/api"
+	"kindred/client"
+	"kindred/inventory"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"kindredd": main})
+}
+
+// TestScripts runs the server and the command line that asks it as their users
+// do. Hosts are inventories recorded from real kernels, reported by the test.
+func TestScripts(t *testing.T) {
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, "kindred/cmd/kindred").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	recorded, err := filepath.Abs("../../demo/recorded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("RECORDED", recorded)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_CONFIG_HOME", env.WorkDir)
+			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("KINDRED_SERVER", "unix:"+filepath.Join(env.WorkDir, "sock"))
+			env.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// listening FILE waits until a server answers on that socket.
+			"listening": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+					c, err := net.Dial("unix", ts.MkAbs(args[0]))
+					if err == nil {
+						c.Close()
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("nobody listens: %v", err)
+					}
+				}
+			},
+			// report MODE FILE... reports inventories.
+			"report": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, name := range args[1:] {
+					ts.Check(report(ts.Getenv("KINDRED_SERVER"), api.Mode(args[0]), name))
+				}
+			},
+			// makes HOST says that the host made all that it is to make.
+			"makes": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(makes(ts.Getenv("KINDRED_SERVER"), args[0]))
+			},
+			// exits CODE PROGRAM ARGS... wants that exit code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				got := 0
+				if err := ts.Exec(args[1], args[2:]...); err != nil {
+					text, ok := strings.CutPrefix(err.Error(), "exit status ")
+					if !ok {
+						ts.Fatalf("%v", err)
+					}
+					got, err = strconv.Atoi(text)
+					ts.Check(err)
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			// word NAME FILE takes the second word of a file into a variable.
+			"word": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], strings.TrimSuffix(strings.Fields(ts.ReadFile(args[1]))[1], ":"))
+			},
+		},
+	})
+}
+
+func report(server string, mode api.Mode, name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client.New([]string{server}, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	inv, err := inventory.Decode(data)
+	if err != nil {
+		return err
+	}
+	static, own := inventory.Split(inv)
+	if own.Static, err = static.Digest(); err != nil {
+		return err
+	}
+	r := &api.Report{Own: own, Version: "1 " + string(mode), Agent: "test", Mode: mode}
+	_, err = c.Report(ctx, own.Host, r)
+	if errors.Is(err, &api.Problem{Code: api.NeedStatic}) {
+		if err = c.PutStatic(ctx, own.Static, static); err == nil {
+			_, err = c.Report(ctx, own.Host, r)
+		}
+	}
+	return err
+}
+
+var errSeen = errors.New("seen")
+
+func makes(server, host string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client.New([]string{server}, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = c.Assignments(ctx, host, func(a *api.Assignments) error {
+		r := new(api.StatusReport)
+		for _, one := range a.Assignments {
+			state := map[api.Action]api.DeviceState{api.Make: api.Made, api.Release: api.Gone}[one.Do]
+			r.Statuses = append(r.Statuses, api.Status{Migration: one.Migration, Step: one.Step, Source: one.Spec.Source, Device: one.Device, State: state})
+		}
+		return errors.Join(errSeen, c.Status(ctx, host, r))
+	})
+	if errors.Is(err, errSeen) && strings.Count(err.Error(), "\n") == 0 {
+		return nil
+	}
+	return fmt.Errorf("status of %s: %w", host, err)
+}
