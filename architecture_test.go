@@ -66,10 +66,10 @@ func TestDirections(t *testing.T) {
 		"go.etcd.io":     {"kindred/server/store"},
 		"kindred/server": {"kindred/server", "kindred/cmd/kindredd"},
 		// sim implements host's interfaces, prove uses them, the agent drives both.
-		"kindred/host": {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/sim", "kindred/prove", "kindred/agent"},
+		"kindred/host": {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/sim", "kindred/prove", "kindred/agent", "kindred/demo"},
 		// Machines that do not exist are for demos and for tests, whose imports do not count here.
 		"kindred/sim":   {"kindred/sim", "kindred/cmd", "kindred/demo"},
-		"kindred/fleet": {"kindred/fleet", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/api", "kindred/server", "kindred/client"},
+		"kindred/fleet": {"kindred/fleet", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/api", "kindred/server", "kindred/client", "kindred/demo"},
 	}
 	for _, p := range packages(t, "./...") {
 		for _, imported := range p.Imports {

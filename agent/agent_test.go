@@ -348,7 +348,7 @@ func TestAssignments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.want(41, api.Assignment{Migration: "m40", Claim: "c40", Fence: 40, Step: 41, Do: api.Release, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device, Device: "x", Type: v4}})
+		s.want(41, api.Assignment{Migration: "m40", Claim: "c40", Fence: 40, Step: 41, Do: api.Release, AtSource: true, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device, Device: "x", Type: v4}})
 		later(time.Minute)
 		if !strings.HasPrefix(s.said(), "busy") || len(devices(t, h)) != 1 {
 			t.Errorf("in use: %q", s.said())
@@ -375,7 +375,7 @@ func TestRefused(t *testing.T) {
 		"not allowed":             {"canaries: [{parent: \"*\"}]\n", making(1, 10, 11), "failed: the host's operator does not let", 1},
 		"another type is allowed": {"manage: [{parent: sim0, type: ksim-V5}]\n", making(1, 10, 11), "failed: the host's operator does not let", 1},
 		"to remove is not allowed": {"canaries: []\n", api.Assignment{
-			Claim: "c", Fence: 10, Step: 11, Do: api.Release, Device: theirs.ID, Spec: api.ClaimDevice{Source: theirs.ID},
+			Claim: "c", Fence: 10, Step: 11, Do: api.Release, AtSource: true, Device: theirs.ID, Spec: api.ClaimDevice{Source: theirs.ID},
 		}, "stuck: the host's operator does not let", 1},
 		"another's name": {hosts.AllowAll, func() api.Assignment { a := making(1, 10, 11); a.Device = theirs.ID; return a }(), "failed: there is a device of this name, which was not made for this claim", 1},
 		"another's device": {hosts.AllowAll, func() api.Assignment {

@@ -13,6 +13,7 @@ import (
 
 	"kindred/agent"
 	"kindred/api"
+	"kindred/definition"
 	"kindred/host/change"
 	"kindred/host/policy"
 	"kindred/inventory"
@@ -46,6 +47,12 @@ func (c *card) Policy() (*policy.Policy, error) {
 }
 func (c *card) Repair(context.Context) error       { return nil }
 func (c *card) Stop(context.Context, string) error { return fmt.Errorf("nobody asked for that") }
+func (c *card) Define(context.Context, *definition.Definition) error {
+	return fmt.Errorf("nobody asked for that")
+}
+func (c *card) Undefine(context.Context, string, string) error {
+	return fmt.Errorf("nobody asked for that")
+}
 func (c *card) Start(context.Context, change.Request) (change.Device, error) {
 	return change.Device{}, fmt.Errorf("nobody asked for that")
 }

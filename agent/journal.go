@@ -44,6 +44,8 @@ type entry struct {
 	// Found is true for a function that was bound to its driver before, and
 	// stays so.
 	Found bool `json:"found,omitempty"`
+	// Defined is true for a device of which Kindred wrote the definition.
+	Defined bool `json:"defined,omitempty"`
 }
 
 // maxEntries bounds the memory of devices that are gone.
@@ -115,7 +117,8 @@ func (j *Journal) admits(id string, a *api.Assignment) error {
 // begin notes what is about to be carried out. It was admitted.
 func (j *Journal) begin(id string, a *api.Assignment) error {
 	was, known := j.device(id)
-	next := entry{a.Claim, a.Spec.Source, a.Fence, a.Step, a.Do, known && was.Claim == a.Claim && was.Found}
+	next := entry{Claim: a.Claim, Source: a.Spec.Source, Fence: a.Fence, Step: a.Step, Do: a.Do, Defined: was.Defined}
+	next.Found = was.Found && was.Claim == a.Claim
 	if known && was == next {
 		return nil
 	}

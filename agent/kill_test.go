@@ -42,7 +42,7 @@ func TestKilled(t *testing.T) {
 	}{
 		{[]api.Assignment{a, b}, "made\nmade", 2},
 		{[]api.Assignment{doing(a, api.Keep, 20), doing(b, api.Release, 20)}, "kept\ngone", 1},
-		{[]api.Assignment{{Migration: "m30", Claim: "c30", Fence: 30, Step: 31, Do: api.Release, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device}}}, "gone", 0},
+		{[]api.Assignment{{Migration: "m30", Claim: "c30", Fence: 30, Step: 31, Do: api.Release, AtSource: true, Device: a.Device, Spec: api.ClaimDevice{Source: a.Device}}}, "gone", 0},
 	}
 	killAt := 1
 	for lived := false; !lived; killAt++ {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"kindred/definition"
 	"kindred/host"
 	"kindred/host/change"
 	"kindred/host/policy"
@@ -88,7 +89,8 @@ func ofDevices(e *uevent.Event) bool {
 // LiveManaged is this machine, to be changed as its operator's policy allows.
 type LiveManaged struct {
 	*Live
-	devices *change.Host
+	devices     *change.Host
+	definitions *definition.Store
 }
 
 var _ Managed = (*LiveManaged)(nil)
@@ -103,11 +105,17 @@ func Manage(modules []string) (*LiveManaged, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &LiveManaged{l, devices}, nil
+	definitions, err := definition.Open("/")
+	if err != nil {
+		return nil, errors.Join(err, devices.Close(), l.Close())
+	}
+	return &LiveManaged{l, devices, definitions}, nil
 }
 
 // Close lets go of the machine.
-func (l *LiveManaged) Close() error { return errors.Join(l.devices.Close(), l.Live.Close()) }
+func (l *LiveManaged) Close() error {
+	return errors.Join(l.definitions.Close(), l.devices.Close(), l.Live.Close())
+}
 
 func (l *LiveManaged) Policy() (*policy.Policy, error) { return policy.Read(l.devices.Machine) }
 
@@ -117,6 +125,14 @@ func (l *LiveManaged) Start(ctx context.Context, req change.Request) (change.Dev
 
 func (l *LiveManaged) Stop(ctx context.Context, id string) error {
 	return l.devices.Stop(ctx, id, change.StopOptions{})
+}
+
+func (l *LiveManaged) Define(ctx context.Context, d *definition.Definition) error {
+	return l.definitions.Define(ctx, d)
+}
+
+func (l *LiveManaged) Undefine(ctx context.Context, parent, id string) error {
+	return l.definitions.Undefine(ctx, parent, id)
 }
 
 func (l *LiveManaged) Repair(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"kindred/api"
+	"kindred/definition"
 	"kindred/host/change"
 	"kindred/host/policy"
 	"kindred/inventory"
@@ -28,6 +29,9 @@ type Managed interface {
 	// agent that was killed left.
 	Start(ctx context.Context, req change.Request) (change.Device, error)
 	Stop(ctx context.Context, id string) error
+	// Define and Undefine are those of definition.Store.
+	Define(ctx context.Context, d *definition.Definition) error
+	Undefine(ctx context.Context, parent, id string) error
 	Repair(ctx context.Context) error
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kindred/api"
+	"kindred/definition"
 	"kindred/host/change"
 	"kindred/host/mdev"
 	"kindred/host/policy"
@@ -177,7 +178,7 @@ func (t *turn) carryOut(ctx context.Context, as *api.Assignment) (*api.Status, e
 	case api.Make:
 		return t.make(ctx, as, id)
 	case api.Keep:
-		return t.keep(as, id)
+		return t.keep(ctx, as, id)
 	case api.Hold:
 		return t.hold(as, id)
 	case api.Release:
@@ -266,7 +267,7 @@ func (t *turn) there(as *api.Assignment, dev *inventory.Device) (*api.Status, er
 	}
 	var err error
 	if free || found {
-		err = t.Journal.note(dev.ID, entry{as.Claim, spec.Source, as.Fence, as.Step, as.Do, true})
+		err = t.Journal.note(dev.ID, entry{Claim: as.Claim, Source: spec.Source, Fence: as.Fence, Step: as.Step, Do: as.Do, Found: true})
 	} else {
 		err = t.Journal.begin(dev.ID, as)
 	}
@@ -316,7 +317,7 @@ func (t *turn) hold(as *api.Assignment, id string) (*api.Status, error) {
 	dev := t.inv.Device(id)
 	switch {
 	case dev == nil && t.inv.DevicesUnread:
-		return nil, errors.New("not all devices could be read: whether it is there is not known")
+		return nil, errUnread
 	case dev == nil:
 		return status(as, id, api.Gone, ""), nil
 	case dev.InUse == inventory.Unknown:
@@ -325,15 +326,63 @@ func (t *turn) hold(as *api.Assignment, id string) (*api.Status, error) {
 	return inUse(as, dev), nil
 }
 
-// keep leaves the device to the host.
-func (t *turn) keep(as *api.Assignment, id string) (*api.Status, error) {
-	if t.inv.Device(id) == nil {
+// keep leaves the device to the host, with its definition, so that it is there
+// again after the host was booted.
+func (t *turn) keep(ctx context.Context, as *api.Assignment, id string) (*api.Status, error) {
+	dev := t.inv.Device(id)
+	switch {
+	case dev == nil && t.inv.DevicesUnread:
+		return nil, errUnread
+	case dev == nil:
 		return status(as, id, api.Gone, "it is not there any more, and a new one would not have its state"), nil
 	}
 	if err := t.Journal.begin(id, as); err != nil {
 		return nil, err
 	}
+	if dev.Kind == inventory.Mdev && len(as.Spec.Definition) > 0 {
+		if err := t.define(ctx, as, dev); err != nil {
+			return status(as, id, api.Kept, "it has no definition: "+err.Error()), nil
+		}
+	}
 	return status(as, id, api.Kept, ""), nil
+}
+
+var errUnread = errors.New("not all devices could be read: whether it is there is not known")
+
+// define writes the device's definition. One that is there already is somebody
+// else's, or was written by an agent that was killed then.
+func (t *turn) define(ctx context.Context, as *api.Assignment, dev *inventory.Device) error {
+	e, _ := t.Journal.device(dev.ID)
+	if e.Defined {
+		return nil
+	}
+	d, err := definition.Parse(as.Spec.Definition)
+	if err != nil {
+		return err
+	}
+	d.Parent, d.UUID = dev.Parent, dev.ID
+	err = t.machine.Define(ctx, &d)
+	if errors.Is(err, definition.ErrDefined) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.Defined = true
+	return t.Journal.note(dev.ID, e)
+}
+
+// undefine removes a definition that Kindred wrote, when its device has left.
+func (t *turn) undefine(ctx context.Context, id, parent string) error {
+	e, _ := t.Journal.device(id)
+	if !e.Defined {
+		return nil
+	}
+	if err := t.machine.Undefine(ctx, parent, id); err != nil && !errors.Is(err, definition.ErrNotDefined) {
+		return err
+	}
+	e.Defined = false
+	return t.Journal.note(id, e)
 }
 
 // release has the device removed: one that was made for the claim, or the
@@ -342,7 +391,7 @@ func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api
 	dev := t.inv.Device(id)
 	if id == "" || dev == nil {
 		if t.inv.DevicesUnread {
-			return nil, errors.New("not all devices could be read: whether it is gone is not known")
+			return nil, errUnread
 		}
 		if id != "" {
 			if err := t.Journal.begin(id, as); err != nil {
@@ -352,8 +401,8 @@ func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api
 		return status(as, id, api.Gone, ""), nil
 	}
 	found := t.found(as, dev)
-	switch source := id == as.Spec.Source; {
-	case !source && !found && !(dev.Ours && t.mine(id, as)):
+	switch {
+	case !as.AtSource && !found && !(dev.Ours && t.mine(id, as)):
 		return status(as, id, api.Stuck, "there is a device of this name, which was not made for this claim: it is left alone"), nil
 	case !t.policy.Managed(dev.Parent, dev.Type):
 		return status(as, id, api.Stuck, t.notAllowed(dev.Parent, dev.Type)), nil
@@ -367,6 +416,9 @@ func (t *turn) release(ctx context.Context, as *api.Assignment, id string) (*api
 	case dev.Kind == inventory.Mdev || dev.Ours && !found:
 		if s := t.failed(as); s != nil {
 			return s, nil
+		}
+		if err := t.undefine(ctx, id, dev.Parent); err != nil {
+			return status(as, id, api.Stuck, err.Error()), nil
 		}
 		return t.stopped(as, id, t.machine.Stop(ctx, id))
 	case dev.InUse == inventory.No: // a function that is nobody's now, as it was before

@@ -103,10 +103,12 @@ type Assignment struct {
 	// Step is how often the migration changed its state. It is given back with
 	// the status, so that a late word on an earlier state is not taken for one on
 	// this. It only grows: an agent never follows a smaller one than it has seen.
-	Step   int64       `json:"step"`
-	Do     Action      `json:"do"`
-	Device string      `json:"device"` // its id on this host; empty: the agent picks a VF of the parent
-	Spec   ClaimDevice `json:"spec"`   // what it is; for Release on the source, Spec.Source is the device
+	Step int64  `json:"step"`
+	Do   Action `json:"do"`
+	// AtSource is true for the source's host. Both ends may call a function alike.
+	AtSource bool        `json:"at_source,omitempty"`
+	Device   string      `json:"device"` // its id on this host; empty: the agent picks a VF of the parent
+	Spec     ClaimDevice `json:"spec"`   // what it is; for Release on the source, Spec.Source is the device
 }
 
 // Assignments are all of one host. The agent ignores a list with a smaller

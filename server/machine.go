@@ -248,7 +248,7 @@ func assignments(m *api.Migration, c *api.Claim, host string) []api.Assignment {
 	for i := range m.Devices {
 		a := api.Assignment{Migration: m.ID, Claim: m.Claim, Fence: c.Fence, Step: m.Step, Do: do, Device: m.Devices[i].Target, Spec: c.Devices[i]}
 		if host == m.Source {
-			a.Device = m.Devices[i].Source
+			a.Device, a.AtSource = m.Devices[i].Source, true
 		}
 		list = append(list, a)
 	}

@@ -73,7 +73,8 @@ func (s *site) again(host string, killAt int) {
 	s.run(host, killAt)
 }
 
-// newSite has a host of each of the builds, of the build's name.
+// newSite has a host of each of the builds, of the build's name, or of another
+// one: BUILD:NAME.
 func newSite(t *testing.T, builds ...string) *site {
 	t.Helper()
 	catalog, err := compat.ParseCatalog("ksim.yaml", sim.Catalog)
@@ -111,7 +112,11 @@ func newSite(t *testing.T, builds ...string) *site {
 	one := &site{t: t, log: log, client: c, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
 	var list []*hosts.Host
 	for _, build := range builds {
-		h, err := hosts.Build(build, build, 2, t.TempDir())
+		build, name, named := strings.Cut(build, ":")
+		if !named {
+			name = build
+		}
+		h, err := hosts.Build(name, build, 2, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,8 +124,8 @@ func newSite(t *testing.T, builds ...string) *site {
 			t.Fatal(err)
 		}
 		list = append(list, h)
-		one.hosts[build] = h
-		one.run(build, 0)
+		one.hosts[name] = h
+		one.run(name, 0)
 	}
 	one.vms = hosts.NewManager(list...)
 	t.Cleanup(func() {
@@ -267,6 +272,10 @@ func TestMigration(t *testing.T) {
 		t.Errorf("the guest works on: %v", err)
 	}
 
+	if d := s.hosts["gen9"].Definitions(); len(d) != 2 || d[0].Type != "ksim-V4" || d[0].Auto || !slices.Contains(there, d[0].UUID) {
+		t.Errorf("the target's definitions are %+v", d)
+	}
+
 	// And back, as a guest that moved already.
 	back, err := s.client.CreateMigration(t.Context(), "", &api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: there, Target: "gen8", Owner: "vm1"}})
 	if err != nil {
@@ -277,6 +286,9 @@ func TestMigration(t *testing.T) {
 	}
 	if last := s.over(back.ID); last.State != api.Completed || len(s.devices("gen9")) != 0 || len(s.devices("gen8")) != 2 {
 		t.Errorf("%s; gen8 has %q, gen9 %q", last.State, s.devices("gen8"), s.devices("gen9"))
+	}
+	if here, left := s.hosts["gen8"].Definitions(), s.hosts["gen9"].Definitions(); len(here) != 2 || len(left) != 0 {
+		t.Errorf("gen8 has %d definitions, and %d are left on gen9", len(here), len(left))
 	}
 }
 
@@ -421,5 +433,37 @@ func TestKilledAnywhere(t *testing.T) {
 		if killAt < 6 {
 			t.Errorf("the %s's agent made %d steps only", victim, killAt-1)
 		}
+	}
+}
+
+// TestManyHosts runs hundreds of agents in this process, which all report within
+// seconds, and moves a guest between two of them while the others go on.
+func TestManyHosts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is many hosts")
+	}
+	builds := []string{"gen8", "gen9", "rel20"}
+	var names []string
+	for n := range 300 {
+		names = append(names, fmt.Sprintf("%s:%s-%03d", builds[n%3], builds[n%3], n))
+	}
+	begun := time.Now()
+	s := newSite(t, names...)
+	s.reported()
+	t.Logf("%d hosts are known after %v", len(names), time.Since(begun).Round(time.Millisecond))
+	ids := s.guest("vm1", "gen8-000", 2)
+	s.until("every host is in its group", func() bool {
+		answer, err := s.client.Targets(t.Context(), &api.TargetsRequest{Device: ids[0], Limit: -1})
+		return err == nil && answer.Counts[fleet.Ready] == 199 && answer.Counts[fleet.NotAllowed] == 100
+	})
+	mig, err := s.client.CreateMigration(t.Context(), "", &api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: ids, Target: "gen9-001", Owner: "vm1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.vms.Carry(t.Context(), s.client, mig.ID); err != nil {
+		t.Fatal(err)
+	}
+	if last := s.over(mig.ID); last.State != api.Completed || len(s.devices("gen9-001")) != 2 || len(s.devices("gen8-000")) != 0 {
+		t.Errorf("%+v", last)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"kindred/agent"
+	"kindred/definition"
 	"kindred/host"
 	"kindred/host/change"
 	"kindred/host/policy"
@@ -33,6 +34,8 @@ type Host struct {
 	files   tree.Dir
 	devices *change.Host
 	changed chan struct{}
+
+	definitions *definition.Store
 }
 
 var _ agent.Managed = (*Host)(nil)
@@ -52,7 +55,11 @@ func New(name string, m *sim.Machine, dir string) (*Host, error) {
 		files.Close()
 		return nil, fmt.Errorf("simulate the host %s: %w", name, err)
 	}
-	h := &Host{Name: name, machine: m, dir: dir, files: files, changed: make(chan struct{}, 1)}
+	definitions, err := definition.Open(dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("simulate the host %s: %w", name, err), files.Close(), records.Close())
+	}
+	h := &Host{Name: name, machine: m, dir: dir, files: files, changed: make(chan struct{}, 1), definitions: definitions}
 	h.devices = &change.Host{Machine: &system{m, h}, Records: records}
 	return h, nil
 }
@@ -100,7 +107,9 @@ func (h *Host) Allow(text string) error {
 const AllowAll = "manage: [{parent: \"*\"}]\ncanaries: [{parent: \"*\"}]\n"
 
 // Close lets go of the host's files. The machine stays as it is.
-func (h *Host) Close() error { return errors.Join(h.files.Close(), h.devices.Records.Close()) }
+func (h *Host) Close() error {
+	return errors.Join(h.files.Close(), h.devices.Records.Close(), h.definitions.Close())
+}
 
 // Journal opens the journal of the host's agent.
 func (h *Host) Journal() (*agent.Journal, error) {
@@ -123,6 +132,22 @@ func (h *Host) Start(ctx context.Context, req change.Request) (change.Device, er
 func (h *Host) Stop(ctx context.Context, id string) error {
 	defer h.kick()
 	return h.devices.Stop(ctx, id, change.StopOptions{})
+}
+
+// Define and Undefine keep devices that should exist, in files of the host.
+func (h *Host) Define(ctx context.Context, d *definition.Definition) error {
+	h.step()
+	return h.definitions.Define(ctx, d)
+}
+
+func (h *Host) Undefine(ctx context.Context, parent, id string) error {
+	h.step()
+	return h.definitions.Undefine(ctx, parent, id)
+}
+
+// Definitions are those of the host's devices.
+func (h *Host) Definitions() []definition.Definition {
+	return h.definitions.Read(definition.Filter{}, func(string, error) {})
 }
 
 func (h *Host) Repair(ctx context.Context) error {
@@ -177,17 +202,17 @@ func (s *system) ReadFile(name string) ([]byte, error) {
 }
 
 func (s *system) WriteAttr(name, text string) error {
-	s.step()
+	s.host.step()
 	return s.Machine.WriteAttr(name, text)
 }
 
 func (s *system) WriteApart(ctx context.Context, name, text string) error {
-	s.step()
+	s.host.step()
 	return s.Machine.WriteApart(ctx, name, text)
 }
 
-func (s *system) step() {
-	if s.host.Step != nil {
-		s.host.Step()
+func (h *Host) step() {
+	if h.Step != nil {
+		h.Step()
 	}
 }
