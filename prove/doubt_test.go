@@ -7,6 +7,7 @@ package prove
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -229,4 +230,83 @@ func TestLeftBehind(t *testing.T) {
 			t.Fatalf("interrupted at call %d: %v", n, err)
 		}
 	}
+}
+
+// talking is a machine whose kernel says something at each operation on a device.
+type talking struct {
+	*simHost
+	said []string
+}
+
+func (h *talking) Open(ctx context.Context, id string) (vfio.Device, error) {
+	h.said = append(h.said, "opened "+id)
+	return h.simHost.Open(ctx, id)
+}
+
+func (h *talking) Listen() func([]string) []string {
+	from := len(h.said)
+	return func([]string) []string { return h.said[from:] }
+}
+
+// TestLog: all that the kernels said is kept, once, also of a source on the
+// target's host.
+func TestLog(t *testing.T) {
+	engine := untried(t, true)
+	one, two := &talking{simHost: small(t, "gen8")}, &talking{simHost: small(t, "gen9")}
+	for _, hosts := range [][2]*talking{{one, one}, {one, two}} {
+		one.said, two.said = nil, nil
+		from, to := hosts[0].side(), hosts[1].side()
+		from.Host, to.Host = hosts[0], hosts[1]
+		proof, err := prover(t, engine).Prove(context.Background(), from, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := one.said
+		if hosts[0] != hosts[1] {
+			want = append(want, two.said...)
+		}
+		if len(want) < 6 || !slices.Equal(proof.Log, want) {
+			t.Errorf("kept %d lines of %d", len(proof.Log), len(want))
+		}
+	}
+}
+
+// TestScratch: a recording's file has no name at any moment at which the process
+// could be killed.
+func TestScratch(t *testing.T) {
+	dir := t.TempDir()
+	probe, err := nameless(dir)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe.Close()
+	file, err := prover(t, untried(t, true)).scratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if was, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err != nil || strings.Contains(was, "kindred") {
+		t.Errorf("it was %s, %v", was, err)
+	}
+	for name, dir := range map[string]string{"missing": filepath.Join(dir, "missing"), "a file": "/dev/null"} {
+		p := Prover{Scratch: dir}
+		if _, err := p.scratch(); err == nil || !strings.Contains(err.Error(), "--scratch") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if other, err := unnamed(dir); err != nil {
+		t.Error(err)
+	} else if other.Close(); len(must(os.ReadDir(dir))) > 0 {
+		t.Error("it has a name")
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

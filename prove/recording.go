@@ -3,6 +3,7 @@
 package prove
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -277,12 +278,26 @@ func runAndExercise(d vfio.Device, list []compat.Access) error {
 
 // scratch is a file without a name: whatever ends the process, it is gone.
 func (p *Prover) scratch() (*os.File, error) {
-	file, err := os.CreateTemp(p.Scratch, "kindred-recording-")
+	dir := cmp.Or(p.Scratch, os.TempDir())
+	file, err := nameless(dir)
+	if errors.Is(err, errors.ErrUnsupported) {
+		file, err = unnamed(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make a file for the recording (--scratch says where): %w", err)
 	}
+	return file, nil
+}
+
+// unnamed is for file systems whose files have a name first: a process that is
+// killed in between leaves an empty file.
+func unnamed(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, "kindred-recording-")
+	if err != nil {
+		return nil, err
+	}
 	if err := os.Remove(file.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("make room for a recording: %w", err), file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }

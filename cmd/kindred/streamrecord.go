@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
@@ -75,8 +77,8 @@ func runStreamRecord(cmd *cobra.Command, opts *streamRecordOptions, args []strin
 		return s.interrupted(err)
 	}
 	defer r.Close()
-	if err := writeStream(opts.out, r); err != nil {
-		return err
+	if err := writeStream(s.ctx, opts.out, r); err != nil {
+		return s.interrupted(err)
 	}
 	s.progress.end()
 	cmd.Printf("%s of %s in %s\n", sizeText(r.Size()), clean(r.Header().Device().Type.Full()), clean(opts.out))
@@ -122,14 +124,27 @@ func (s *session) record(opts *streamRecordOptions, inv *inventory.Inventory, ar
 	return r, nil
 }
 
+// untilEnd writes until a context ends.
+type untilEnd struct {
+	ctx context.Context
+	to  io.Writer
+}
+
+func (u untilEnd) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.to.Write(p)
+}
+
 // writeStream writes the file whole or not at all.
-func writeStream(name string, r *prove.Recording) error {
+func writeStream(ctx context.Context, name string, r *prove.Recording) error {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer f.Cleanup()
-	if _, err := r.WriteTo(f); err != nil {
+	if _, err := r.WriteTo(untilEnd{ctx, f}); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {
