@@ -36,7 +36,7 @@ bench: ## against mdevctl and against a bare loop, in one run (root; Debian's md
 fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
 
-schema: ## write docs/schema from the Go types
+schema: ## write docs/schema and docs/openapi.json from the Go types
 	$(GO) test ./inventory ./compat -run TestSchema -update
 
 .PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt bench fuzz schema
