@@ -7,11 +7,12 @@ export CGO_ENABLED ?= 0
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-build: ## build bin/kindred
-	$(GO) build -trimpath -ldflags='-s -w' -o bin/kindred ./cmd/kindred
+build: ## build bin/kindred and bin/kindredd
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/kindred ./cmd/kindredd
 
-demo: build ## the main job, on inventories recorded from real kernels
-	@sh demo/demo.sh
+demo: build ## the main job on a simulated fleet, then the fleet to explore (ONCE=1: end after it)
+	@$(GO) build -trimpath -o bin/kindred-demo ./demo
+	@bin/kindred-demo $(if $(ONCE),--once)
 
 test: ## everything; as root on Debian it installs what it needs
 	@sh tools/test.sh

@@ -48,15 +48,14 @@ go vet ./...
 CGO_ENABLED=0 go -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 bin/staticcheck ./...
 # Questions about inventory files are for every system; hosts are Linux.
-GOOS=darwin CGO_ENABLED=0 go vet ./cmd/kindred ./fleet ./host/... ./definition/...
+GOOS=darwin CGO_ENABLED=0 go vet ./cmd/kindred ./fleet ./host/... ./definition/... ./agent ./trust
 go mod verify >/dev/null
 
 say "tests"
 go test $race ./...
 
 say "demo"
-CGO_ENABLED=0 go build -trimpath -o bin/kindred ./cmd/kindred
-sh demo/demo.sh >bin/demo.out || { cat bin/demo.out; exit 1; }
+CGO_ENABLED=0 make -s demo ONCE=1 >bin/demo.out 2>&1 || { cat bin/demo.out; exit 1; }
 echo ok
 
 say "lab: real kernels with real devices"
