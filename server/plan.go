@@ -75,7 +75,7 @@ func (v *view) sources(refs []string) (*inventory.Inventory, []*inventory.Device
 	host := ""
 	var ids []string
 	for _, ref := range refs {
-		s, err := v.index.Fleet().Source(ref)
+		s, err := v.index.Load().Fleet().Source(ref)
 		if err != nil {
 			return nil, nil, notFound(err)
 		}
@@ -128,7 +128,7 @@ const mostCandidates = 64
 // that are ready first, and then, for what may have been accepted, those of
 // which something is not known.
 func (v *view) candidates(refs []string, policy fleet.Policy) []string {
-	f := v.index.Fleet()
+	f := v.index.Load().Fleet()
 	var sources []*fleet.Source
 	for _, ref := range refs {
 		s, err := f.Source(ref)

@@ -60,11 +60,7 @@ func (s *Server) Joint(req *api.JointRequest) (*fleet.Joint, error) {
 // Matrix answers which hosts can send to which.
 func (s *Server) Matrix() *fleet.Matrix { return s.fleet().Matrix() }
 
-func (s *Server) fleet() *fleet.Fleet {
-	s.view.mu.RLock()
-	defer s.view.mu.RUnlock()
-	return s.view.index.Fleet()
-}
+func (s *Server) fleet() *fleet.Fleet { return s.view.index.Load().Fleet() }
 
 // Health is how this server is.
 func (s *Server) Health() *api.Health {

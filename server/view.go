@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kindred/api"
@@ -81,7 +82,8 @@ type view struct {
 	revoked    map[string]trust.Revocation // by serial number, and by identity
 	proofs     map[string][]compat.Proof   // by key in the store
 	engine     *compat.Engine
-	index      *fleet.Index
+	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
+	counted    map[string]bool // static parts that the index knows
 
 	wakeMu sync.Mutex
 	wakes  map[string]chan struct{} // by host: closed when its assignments may have changed
@@ -91,7 +93,8 @@ func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
 	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), wakes: make(map[string]chan struct{})}
 	v.clear()
 	v.engine = compat.NewEngine(catalogs, nil)
-	v.index = fleet.NewIndex(v.engine)
+	v.index.Store(fleet.NewIndex(v.engine))
+	v.counted = make(map[string]bool)
 	return v
 }
 
@@ -187,7 +190,7 @@ func (v *view) apply(changes []store.Record, revision int64) {
 	if proofs {
 		v.learn()
 	} else {
-		v.show(dirty)
+		v.show(v.index.Load(), dirty)
 	}
 	v.step(revision)
 }
@@ -378,18 +381,20 @@ func (v *view) learn() {
 		known = append(known, v.proofs[key]...)
 	}
 	v.engine = compat.NewEngine(v.catalogs, known)
-	v.index = fleet.NewIndex(v.engine)
+	v.counted = make(map[string]bool)
 	all := make(map[string]bool, len(v.hosts))
 	for name := range v.hosts {
 		all[name] = true
 	}
-	v.show(all)
+	index := fleet.NewIndex(v.engine)
+	v.show(index, all)
+	v.index.Store(index) // whoever asks meanwhile sees the old one, whole
 }
 
 // show puts hosts into the index as they answer now: with the room that claims
 // leave. A host that is not heard of keeps the time when it was, one that is has
 // a time that never is too old; see [Server.Targets].
-func (v *view) show(dirty map[string]bool) {
+func (v *view) show(index *fleet.Index, dirty map[string]bool) {
 	var list []*inventory.Own
 	var gone []string
 	for name := range dirty {
@@ -407,20 +412,23 @@ func (v *view) show(dirty map[string]bool) {
 		if ids := v.onTarget[name]; len(ids) > 0 {
 			own.Available = left(v.engine, inventory.Join(static, h.Own), v.openOn(name))
 		}
-		if _, err := v.index.Static(static); err != nil {
-			v.log.Error("a host cannot be counted", "host", name, "error", err)
-			continue
+		if !v.counted[own.Static] {
+			if _, err := index.Static(static); err != nil {
+				v.log.Error("a host cannot be counted", "host", name, "error", err)
+				continue
+			}
+			v.counted[own.Static] = true
 		}
 		list = append(list, &own)
 	}
 	if len(gone) > 0 {
-		v.index.Remove(gone...)
+		index.Remove(gone...)
 	}
-	if len(list) == 0 || v.index.Put(list...) == nil {
+	if len(list) == 0 || index.Put(list...) == nil {
 		return
 	}
 	for _, own := range list { // one of them cannot be so: the others can
-		if err := v.index.Put(own); err != nil {
+		if err := index.Put(own); err != nil {
 			v.log.Error("a host cannot be counted", "host", own.Host, "error", err)
 		}
 	}
