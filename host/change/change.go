@@ -53,8 +53,9 @@ type Host struct {
 	// Settings is what a VF has outside of sysfs. Nil: a machine without, whose
 	// VFs can be given none.
 	Settings Settings
-	// Patience is how long a write is waited for that the kernel holds up; 0
-	// stands for two seconds.
+	// Patience is how long a write is waited for that the kernel holds up
+	// because somebody has the device open; 0 stands for two seconds. A driver
+	// that takes its time is waited for thirty times as long.
 	Patience time.Duration
 }
 
@@ -236,6 +237,10 @@ func (h *Host) carry(ctx context.Context, id string, r record.Device) error {
 		if err == nil && makes(s) {
 			r.Change.Made, r.Instance = true, record.Instance(h.Machine, r.Kind, id)
 			err = h.Records.Put(id, r)
+		}
+		if heldUp(err) && makes(s) {
+			// It may be made yet: the intent stays on record, for repair.
+			return fail(record.Start, id, NotUndone, err)
 		}
 		if err != nil {
 			return h.takeBack(ctx, id, r, i, err)

@@ -18,6 +18,7 @@ import (
 
 	"kindred/host/mdev"
 	"kindred/host/record"
+	"kindred/host/tree"
 	"kindred/inventory"
 )
 
@@ -260,6 +261,82 @@ func TestHeldUp(t *testing.T) {
 	m.remove("sys/devices/pci/" + vf + "/vfio-dev")
 	if found, err := h.Repair(t.Context(), false); err != nil || len(found) != 1 || found[0].Action != Completed || m.driver(vf) != "net" {
 		t.Errorf("%+v, %v; its driver is %s", found, err, m.driver(vf))
+	}
+}
+
+// slow is a machine whose drivers take their time.
+type slow struct {
+	*machine
+	takes time.Duration
+	begun func()
+}
+
+func (m slow) WriteApart(ctx context.Context, name, text string) error {
+	if m.begun != nil {
+		m.begun()
+	}
+	done := make(chan error, 1)
+	go func() { time.Sleep(m.takes); done <- m.machine.WriteAttr(name, text) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", tree.ErrHeldUp, context.Cause(ctx))
+	}
+}
+
+// TestSlow: a driver that takes longer than the patience is waited for, while
+// nobody has the function open.
+func TestSlow(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string) {
+		before := m.state()
+		h.Patience = 20 * time.Millisecond
+		h.Machine = slow{machine: m, takes: 5 * h.Patience}
+		if _, err := h.Start(t.Context(), req); err != nil || !there() {
+			t.Fatalf("%v; it is there: %t", err, there())
+		}
+		if req.Kind == inventory.Mdev {
+			return // its removal is mdev's
+		}
+		// It is opened when it is being stopped: that one is not waited for.
+		var release func()
+		h.Machine = slow{machine: m, takes: 400 * time.Millisecond, begun: func() { release = m.hold(group) }}
+		err := h.Stop(t.Context(), req.ID, StopOptions{})
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != HeldUp || len(e.Holders) != 1 {
+			t.Errorf("%v", err)
+		}
+		release()
+		time.Sleep(800 * time.Millisecond) // and then it is done
+		h.Machine = m
+		if _, err := h.Repair(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		sameState(t, before, m.state())
+	})
+}
+
+// TestSlowStart: an interrupted start of a device that a driver takes its time
+// for is undone; and one that no answer comes for stays on record.
+func TestSlowStart(t *testing.T) {
+	m, h := newMachine(t)
+	before := m.state()
+	h.Patience = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	h.Machine = slow{machine: m, takes: 2 * h.Patience, begun: cancel}
+	if _, err := h.Start(ctx, requests["vf"].req); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	sameState(t, before, m.state())
+
+	h.Machine = slow{machine: m, takes: 40 * h.Patience}
+	_, err := h.Start(t.Context(), requests["vgpu"].req)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != NotUndone || !strings.Contains(err.Error(), "kindred device repair") {
+		t.Errorf("%v", err)
+	}
+	time.Sleep(50 * h.Patience)
+	h.Machine = m
+	if found, err := h.Repair(t.Context(), false); err != nil || len(found) != 1 || found[0].Action != Completed || !requests["vgpu"].there(m) {
+		t.Errorf("%+v, %v", found, err)
 	}
 }
 

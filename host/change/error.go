@@ -64,13 +64,10 @@ func (e *Error) why() string {
 	case InUse:
 		return fmt.Sprintf("it is in use by %s; stop that first, or force it", proc.Names(e.Holders))
 	case HeldUp:
-		text = "the kernel completes this when "
-		if len(e.Holders) > 0 {
-			text += proc.Names(e.Holders) + " closes it"
-		} else {
-			text += "whoever has it open closes it"
+		if len(e.Holders) == 0 {
+			return "the kernel has not done this yet, and nobody is seen who has it open; see the kernel's log, and run kindred device repair later"
 		}
-		return text + "; run kindred device repair after that"
+		return "the kernel completes this when " + proc.Names(e.Holders) + " closes it; run kindred device repair after that"
 	case NotUndone:
 		return "not all was undone; see kindred device repair --dry-run"
 	case NoDevice:

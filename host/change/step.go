@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -228,6 +229,11 @@ func (h *Host) unbind(ctx context.Context, id, driver string) error {
 // that may wait for whoever has the device open. Such a write is made apart,
 // and is not begun while another holds the lock up: that is when the function
 // has left its driver and is still open.
+//
+// It is given up when somebody has the function open. Otherwise it is the driver
+// that takes its time: probing a VF of a network card or making a vGPU is a
+// matter of seconds. What was begun is not left to itself because the caller is
+// interrupted: nobody would know what came of it.
 func (h *Host) write(ctx context.Context, id, name, text string) error {
 	heldUp := &Error{Op: "change", ID: id, Reason: HeldUp}
 	current, err := linkBase(h.Machine, path.Join(pci.Devices, id, "driver"))
@@ -236,9 +242,9 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 			return heldUp
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.patience())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowest*h.patience())
 	defer cancel()
-	err = h.Machine.WriteApart(ctx, name, text)
+	err = h.Machine.WriteApart(h.untilHeld(ctx, id), name, text)
 	switch {
 	case errors.Is(err, tree.ErrHeldUp):
 		heldUp.Holders = h.Holders(inventory.VF, id)
@@ -247,6 +253,31 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 		return &Error{Op: "change", ID: id, Reason: Failed, Detail: fmt.Sprintf("%q to /%s", text, name), Err: errno(err)}
 	}
 	return nil
+}
+
+// slowest is how many times the patience a driver may take for one write.
+const slowest = 30
+
+var errHeld = errors.New("somebody has it open")
+
+// untilHeld ends with ctx, and earlier when patience is over and a process has
+// the function open.
+func (h *Host) untilHeld(ctx context.Context, id string) context.Context {
+	ctx, held := context.WithCancelCause(ctx)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(h.patience()):
+			}
+			if len(h.Holders(inventory.VF, id)) > 0 {
+				held(errHeld)
+				return
+			}
+		}
+	}()
+	return ctx
 }
 
 // Holders are the processes that have the device open, as far as they can be

@@ -74,10 +74,16 @@ func (h *Host) unmake(ctx context.Context, id string, r record.Device, force boo
 	switch {
 	case err == nil, leftBus(err):
 		return errors.Join(err, h.Records.Delete(id))
-	case h.is(id, &asItWas): // nothing was begun
+	case h.is(id, &asItWas) && !heldUp(err): // nothing was begun
 		return errors.Join(err, h.Records.Put(id, asItWas))
 	}
 	return err
+}
+
+// heldUp reports whether a write was begun that the kernel has yet to do.
+func heldUp(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Reason == HeldUp
 }
 
 // leftBus reports whether an mdev is as good as gone: no step of Kindred's is
