@@ -310,3 +310,59 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// TestLastingFaultOfItself: hardware that fails for good on one host makes no
+// build incompatible with itself on all others.
+func TestLastingFaultOfItself(t *testing.T) {
+	engine := untried(t, true)
+	for _, f := range []sim.Fault{
+		{Op: sim.OpWrite, As: unix.EINVAL}, {Op: sim.OpWrite, At: 4000, As: unix.EFAULT},
+		{Op: sim.OpWrite, As: unix.ENODEV}, {Op: sim.OpSetState, N: 4, As: unix.EINVAL},
+	} {
+		h := small(t, "gen8")
+		h.m.Faults.Set(f)
+		if proof, err := proveOnce(t, engine, h, h); err == nil && proof.Result == compat.Rejected {
+			t.Errorf("%+v: %+v", f, proof)
+		}
+	}
+	// What takes its own state and shows another is found out.
+	h := small(t, "gen8")
+	h.corrupts = true
+	proof, err := proveOnce(t, engine, h, h)
+	if err != nil || proof.Result != compat.Rejected {
+		t.Errorf("corrupting: %+v, %v", proof, err)
+	}
+}
+
+// TestControlAgain: a fault in a target's control spoils one proof, not all that
+// follow.
+func TestControlAgain(t *testing.T) {
+	engine := untried(t, true)
+	from, to := small(t, "gen8"), small(t, "gen9")
+	p := prover(t, engine)
+	to.m.Faults.Set(sim.Fault{N: 5, As: unix.EIO})
+	for i, want := range []compat.Result{compat.Inconclusive, compat.Accepted} {
+		if proof, err := p.Prove(context.Background(), from.side(), to.side()); err != nil || proof.Result != want {
+			t.Errorf("proof %d: %+v, %v", i+1, proof, err)
+		}
+	}
+}
+
+// corrupting is a device that shows another state than it took.
+type corrupting struct {
+	vfio.Device
+	took bool
+}
+
+func (d *corrupting) SetState(to vfio.State) (vfio.Session, error) {
+	d.took = d.took || to == vfio.StateResuming
+	return d.Device.SetState(to)
+}
+
+func (d *corrupting) ReadRegion(r int, at int64, p []byte) error {
+	err := d.Device.ReadRegion(r, at, p)
+	if d.took && r == 0 && len(p) > 0 {
+		p[0] ^= 0xff
+	}
+	return err
+}

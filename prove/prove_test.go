@@ -39,6 +39,8 @@ type simHost struct {
 	// ticking devices have a counter in region 0.
 	ticking bool
 	ticks   byte
+	// corrupts: devices show another state than they took.
+	corrupts bool
 }
 
 func (h *simHost) Inventory(ctx context.Context) (*inventory.Inventory, error) {
@@ -59,6 +61,9 @@ func (h *simHost) Open(_ context.Context, id string) (vfio.Device, error) {
 	h.open.Add(1)
 	if h.ticking {
 		d = ticking{d, h}
+	}
+	if h.corrupts {
+		d = &corrupting{Device: d}
 	}
 	return &watched{Device: d, h: h}, nil
 }
