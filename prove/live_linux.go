@@ -107,7 +107,8 @@ func (l *Live) remove(ctx context.Context, id string) error {
 		removing, isRemove := errors.AsType[*mdev.Error](err)
 		switch {
 		case err == nil, isRemove && removing.Reason == mdev.NoDevice:
-			return nil
+			_, err := l.devices.Records.Sweep(id) // a write of its record that was cut short
+			return err
 		case isChange && changing.Reason == change.InUse, isRemove && (removing.Reason == mdev.InUse || removing.Reason == mdev.BeingRemoved):
 		default:
 			return err

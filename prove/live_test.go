@@ -6,6 +6,7 @@ package prove
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ import (
 // no later proof up. It stays on record until it can be removed.
 func TestSweepHeld(t *testing.T) {
 	h := small(t, "gen8")
-	records, err := record.OpenStore(t.TempDir())
+	root := t.TempDir()
+	records, err := record.OpenStore(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,5 +51,23 @@ func TestSweepHeld(t *testing.T) {
 	}
 	if swept, err = l.Sweep(ctx); err != nil || len(swept) != 1 || l.ledger.busy() || h.left(t) != "" {
 		t.Errorf("swept %v, %v; left: %s", swept, err, h.left(t))
+	}
+
+	// Another was killed while it wrote that it is about to make one.
+	const never = "12345678-1234-4234-8234-123456789abc"
+	e, err := l.ledger.write(never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.file.Close()
+	unfinished := filepath.Join(root, "var/lib/kindred/devices", never+".json.new")
+	if err := os.WriteFile(unfinished, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if swept, err = l.Sweep(ctx); err != nil || len(swept) != 1 || l.ledger.busy() {
+		t.Errorf("swept %v, %v", swept, err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(unfinished)); err != nil || len(left) > 0 {
+		t.Errorf("left of its record: %v, %v", left, err)
 	}
 }
