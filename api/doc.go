@@ -48,6 +48,7 @@ const (
 	PathRevoke      = "/v1/revocations"
 	PathAuthority   = "/v1/authority"
 	PathHealth      = "/v1/health"
+	PathMetrics     = "/metrics"
 	PathOpenAPI     = "/openapi.json"
 )
 

@@ -29,6 +29,7 @@ const (
 	NotReady        Code = "not-ready"
 	HostSilent      Code = "host-silent"
 	HostObserves    Code = "host-observes"
+	HostNeeded      Code = "host-needed"
 	DeviceClaimed   Code = "device-claimed"
 	ClaimBound      Code = "claim-bound"
 	ClaimEnded      Code = "claim-ended"
@@ -61,6 +62,7 @@ var codes = map[Code]struct {
 	NotReady:        {409, "the target lacks something that a migration needs"},
 	HostSilent:      {409, "the host does not report"},
 	HostObserves:    {409, "the host's agent observes: it makes and removes nothing"},
+	HostNeeded:      {409, "the host reports, or a claim or a migration depends on it"},
 	DeviceClaimed:   {409, "room is held for this device already"},
 	ClaimBound:      {409, "a migration uses this claim: complete or abort the migration"},
 	ClaimEnded:      {409, "this claim holds no room any more"},

@@ -55,6 +55,11 @@ func (c *Client) Host(ctx context.Context, name string) (*api.HostDetail, error)
 	return ask[api.HostDetail](ctx, c, request{method: http.MethodGet, path: path(api.PathHost, name)})
 }
 
+// Forget deletes a host that is no more.
+func (c *Client) Forget(ctx context.Context, name string) error {
+	return c.do(ctx, request{method: http.MethodDelete, path: path(api.PathHost, name)})
+}
+
 // Report tells a host's report; PutStatic what it refers to, where the server asks
 // for it by [api.NeedStatic]; Alive that nothing changed.
 func (c *Client) Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error) {

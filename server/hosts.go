@@ -187,6 +187,36 @@ func (s *Server) sweepHosts(ctx context.Context) {
 	all.Wait()
 }
 
+// Forget deletes a host that is no more. One that comes back reports again.
+func (s *Server) Forget(ctx context.Context, name string) error {
+	defer s.turns.take(name)()
+	for range tries {
+		s.view.mu.RLock()
+		h, room, claims, migrations := s.view.hosts[name], s.view.rooms[name], len(s.view.onTarget[name]), len(s.view.onHost[name])
+		s.view.mu.RUnlock()
+		switch {
+		case h == nil:
+			return api.NewProblem(api.NotFound, "no host %q has reported", name)
+		case h.live.State == api.Reporting:
+			return api.NewProblem(api.HostNeeded, "%s reports: stop its agent first", name)
+		case claims+migrations > 0:
+			return api.NewProblem(api.HostNeeded, "%s has %d open claims and takes part in %d migrations", name, claims, migrations)
+		}
+		keys := []store.Guard{
+			{Key: store.Key(store.Host, name), Revision: h.revision}, {Key: store.Key(store.Live, name), Revision: h.liveRevision},
+			{Key: store.Key(store.Room, name), Revision: room},
+		}
+		var t store.Txn
+		for _, k := range keys {
+			t.If, t.Then = append(t.If, k), append(t.Then, store.Write{Key: k.Key, Delete: true})
+		}
+		if ok, err := s.commit(ctx, t); ok || err != nil {
+			return err
+		}
+	}
+	return errContended
+}
+
 // Hosts lists hosts by name, those after a name.
 func (s *Server) Hosts(after string, limit int) *api.Hosts {
 	s.view.mu.RLock()

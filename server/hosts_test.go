@@ -65,6 +65,32 @@ func TestSilence(t *testing.T) {
 	if st, g := state("b"); st != api.Reporting || g != fleet.Ready {
 		t.Errorf("b came back: %s, %s", st, g)
 	}
+	// One that is no more is forgotten, when nothing depends on it.
+	wantCode(t, s.Forget(ctx, "b"), api.HostNeeded)
+	claim, err := s.CreateClaim(ctx, "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		r.pass(20 * time.Second)
+		r.report(s, "a")
+		s.Sweep(ctx)
+	}
+	wantCode(t, s.Forget(ctx, "b"), api.HostNeeded)
+	if _, err := s.Release(ctx, claim.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Forget(ctx, "b"); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, s.Forget(ctx, "b"), api.NotFound)
+	if answer, err := s.Targets(&api.TargetsRequest{Device: dev1}); err != nil || len(answer.Hosts) != 0 || len(s.Hosts("", 0).Hosts) != 1 {
+		t.Errorf("b is still there: %+v, %v", answer, err)
+	}
+	r.report(s, "b")
+	if _, g := state("b"); g != fleet.Ready {
+		t.Errorf("b came back: %s", g)
+	}
 }
 
 // TestTakeover: when a server goes, its hosts have the time to come to another

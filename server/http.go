@@ -25,7 +25,9 @@ import (
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.register(mux)
-	return s.admit(mux)
+	m := newMetrics(s.view)
+	mux.Handle("GET "+api.PathMetrics, m.handler())
+	return s.admit(m.timed(mux))
 }
 
 // admit lets nobody in who is not known, but to the paths that are for them.
@@ -162,6 +164,9 @@ func do[I, O any](a huma.API, o huma.Operation, ask func(context.Context, *I) (O
 func (s *Server) registerHosts(a huma.API) {
 	get(a, "list-hosts", api.PathHosts, "Every host that has reported, by name", func(_ context.Context, in *Page) (*api.Hosts, error) { return s.Hosts(in.After, in.Limit), nil })
 	get(a, "show-host", api.PathHost, "One host, with its inventory", func(_ context.Context, in *NameOf) (*api.HostDetail, error) { return s.Host(in.Name) })
+	do(a, op("forget-host", http.MethodDelete, api.PathHost, "Forget a host that is no more: it is silent, and nothing is under way on it"), func(ctx context.Context, in *NameOf) (*api.Health, error) {
+		return s.Health(), s.Forget(ctx, in.Name)
+	})
 	agent := func(id, method, path, summary string) huma.Operation {
 		o := op(id, method, path, summary)
 		o.SkipValidateBody = true // an agent that is newer may say more

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,5 +150,35 @@ func TestFleet(t *testing.T) {
 	}
 	if open, err := c.Claims(ctx, false); err != nil || len(open) != 0 {
 		t.Errorf("%+v, %v", open, err)
+	}
+}
+
+// TestMetrics: what is counted is there, without names of hosts, for
+// administrators alone.
+func TestMetrics(t *testing.T) {
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 4))
+	s := r.start(r.open())
+	r.report(s, "a", "b")
+	if _, err := s.CreateClaim(t.Context(), "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	h := s.Handler()
+	get := func(path string, id Identity) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil).WithContext(WithIdentity(t.Context(), id)))
+		return w
+	}
+	get("/v1/hosts/b", Identity{Admin: true})
+	text := get(api.PathMetrics, Identity{Admin: true}).Body.String()
+	for _, line := range []string{
+		`kindred_hosts{state="reporting"} 2`, `kindred_claims{state="held"} 1`, `kindred_migrations{state="handed-over"} 0`,
+		`kindred_request_seconds_count{request="GET /v1/hosts/{name}",status="200"} 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if w := get(api.PathMetrics, Identity{Host: "a"}); w.Code != http.StatusForbidden {
+		t.Errorf("an agent reads metrics: %d", w.Code)
 	}
 }

@@ -83,7 +83,7 @@ type view struct {
 	proofs     map[string][]compat.Proof   // by key in the store
 	engine     *compat.Engine
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
-	counted    map[string]bool // static parts that the index knows
+	counted    map[string]bool             // static parts that the index knows
 
 	wakeMu sync.Mutex
 	wakes  map[string]chan struct{} // by host: closed when its assignments may have changed
@@ -216,7 +216,7 @@ func (v *view) take(r *store.Record, dirty map[string]bool) {
 		if err = decode(r, &live); err == nil {
 			h := v.host(name)
 			h.live, h.liveRevision = live, written(r)
-			v.hosts[name] = h
+			put(v.hosts, name, h, r.Gone && h.revision == 0)
 			dirty[name] = true
 		}
 	case store.Claim:
@@ -303,11 +303,7 @@ func (v *view) takeHost(r *store.Record, name string) error {
 	}
 	h := v.host(name)
 	h.hostRecord, h.revision = rec, written(r)
-	if r.Gone && h.liveRevision == 0 {
-		delete(v.hosts, name)
-		return nil
-	}
-	v.hosts[name] = h
+	put(v.hosts, name, h, r.Gone && h.liveRevision == 0)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kindred/api"
+	"kindred/client"
 )
 
 func newHost() *cobra.Command {
@@ -19,7 +20,7 @@ func newHost() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: needsSubcommand,
 	}
-	cmd.AddCommand(newHostList(), newHostShow())
+	cmd.AddCommand(newHostList(), newHostShow(), newOneOf("forget HOST", "Forget a host that is no more", "  kindred host forget host-z", forgetHost))
 	return cmd
 }
 
@@ -82,6 +83,15 @@ func hostState(h *api.Host) string {
 		return string(h.State)
 	}
 	return "silent for " + time.Since(h.Since).Truncate(time.Second).String()
+}
+
+// forgetHost has a host deleted on which nothing is under way.
+func forgetHost(cmd *cobra.Command, c *client.Client, _ *outputFlag, name string) error {
+	if err := c.Forget(cmd.Context(), name); err != nil {
+		return refusal(err)
+	}
+	cmd.PrintErrln("kindred: host " + clean(name) + " is forgotten until it reports again")
+	return nil
 }
 
 func newHostShow() *cobra.Command {
