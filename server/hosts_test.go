@@ -102,7 +102,12 @@ func TestTakeover(t *testing.T) {
 	r.report(one, "a", "b")
 	one.stop()
 	// Its announcement goes with its lease, which ends with the server.
-	for two.view.hosts["b"] == nil || two.view.replicas[one.replica] {
+	gone := func() bool {
+		two.view.mu.RLock()
+		defer two.view.mu.RUnlock()
+		return two.view.hosts["b"] != nil && !two.view.replicas[one.replica]
+	}
+	for !gone() {
 		two.view.wait(t.Context(), two.view.current()+1, 100*time.Millisecond)
 	}
 	state := func(host string) api.HostState {
