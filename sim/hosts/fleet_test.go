@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"kindred/agent"
 	"kindred/api"
 	"kindred/client"
 	"kindred/compat"
@@ -47,9 +48,15 @@ type running struct {
 // run runs a host's agent, to be killed at a step; 0: never.
 func (s *site) run(host string, killAt int) {
 	s.t.Helper()
+	s.runOn(host, killAt, s.client)
+}
+
+// runOn runs it on a line of its own.
+func (s *site) runOn(host string, killAt int, fleet agent.Fleet) {
+	s.t.Helper()
 	h := s.hosts[host]
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &hosts.Mortal{Fleet: s.client, KillAt: killAt, Kill: cancel}
+	m := &hosts.Mortal{Fleet: fleet, KillAt: killAt, Kill: cancel}
 	a, err := h.Agent(m)
 	if err != nil {
 		s.t.Fatal(err)
