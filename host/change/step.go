@@ -172,9 +172,10 @@ func (h *Host) linkIn(dir, name string) (string, bool) {
 	return "", false
 }
 
-// remove removes an mdev. That it is gone already is no error.
+// remove removes an mdev. That it is gone already is no error. As with write,
+// what was begun is not left to itself because the caller is interrupted.
 func (h *Host) remove(ctx context.Context, id string, force bool) error {
-	err := mdev.Remove(ctx, h.Machine, id, mdev.RemoveOptions{Force: force, Wait: h.patience()})
+	err := mdev.Remove(context.WithoutCancel(ctx), h.Machine, id, mdev.RemoveOptions{Force: force, Wait: h.patience()})
 	if e, ok := errors.AsType[*mdev.Error](err); ok && e.Reason == mdev.NoDevice {
 		return nil
 	}

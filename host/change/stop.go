@@ -12,6 +12,7 @@ import (
 	"kindred/host/mdev"
 	"kindred/host/pci"
 	"kindred/host/record"
+	"kindred/host/tree"
 )
 
 // StopOptions choose how hard Stop tries.
@@ -48,7 +49,7 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fail(record.Stop, id, Failed, err)
 	case isUUID:
-		err := mdev.Remove(ctx, h.Machine, id, mdev.RemoveOptions{Force: opts.Force, Wait: h.patience()})
+		err := mdev.Remove(context.WithoutCancel(ctx), h.Machine, id, mdev.RemoveOptions{Force: opts.Force, Wait: h.patience()})
 		if err == nil || leftBus(err) {
 			err = errors.Join(err, h.Records.Delete(id)) // one that says nothing of how it was made
 		}
@@ -83,12 +84,12 @@ func (h *Host) unmake(ctx context.Context, id string, r record.Device, force boo
 // heldUp reports whether a write was begun that the kernel has yet to do.
 func heldUp(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Reason == HeldUp
+	return ok && e.Reason == HeldUp || errors.Is(err, tree.ErrHeldUp)
 }
 
 // leftBus reports whether an mdev is as good as gone: no step of Kindred's is
 // missing.
 func leftBus(err error) bool {
 	e, ok := errors.AsType[*mdev.Error](err)
-	return ok && e.Reason == mdev.BeingRemoved
+	return ok && e.Reason == mdev.BeingRemoved && !heldUp(err)
 }

@@ -198,7 +198,19 @@ func TestRemove(t *testing.T) {
 		"idle":         {write: removes},
 		"open":         {prepare: func(b *bus) { b.holder(71, "qemu") }, write: removes, reason: InUse, text: "process 71 (qemu)"},
 		"open, forced": {prepare: func(b *bus) { b.holder(71, "qemu") }, write: leaves, opts: RemoveOptions{Force: true}, reason: BeingRemoved, text: "process 71 (qemu)"},
-		"opened late":  {write: leaves, reason: BeingRemoved},
+		"opened late":  {write: func(b *bus, name, text string) error { b.holder(71, "qemu"); return leaves(b, name, text) }, reason: BeingRemoved, text: "process 71 (qemu)"},
+		"forced, and the driver is slow": {opts: RemoveOptions{Force: true, Wait: 20 * time.Millisecond}, write: func(b *bus, _, _ string) error {
+			b.offBus(uuid1)
+			time.AfterFunc(400*time.Millisecond, func() { b.gone(uuid1) })
+			return nil
+		}},
+		"slow driver": {opts: RemoveOptions{Wait: 20 * time.Millisecond}, write: func(b *bus, _, _ string) error {
+			b.offBus(uuid1)
+			time.AfterFunc(200*time.Millisecond, func() { b.gone(uuid1) })
+			return nil
+		}},
+		"slower than any":    {opts: RemoveOptions{Wait: 5 * time.Millisecond}, write: leaves, reason: BeingRemoved},
+		"held up on the bus": {opts: RemoveOptions{Wait: 5 * time.Millisecond}, write: answer(tree.ErrHeldUp), reason: BeingRemoved, text: "holds the write up"},
 		"another's": {write: func(b *bus, _, _ string) error {
 			time.AfterFunc(20*time.Millisecond, func() { b.gone(uuid1) })
 			return nil

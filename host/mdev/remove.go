@@ -22,7 +22,8 @@ type RemoveOptions struct {
 	// once, and is gone when the process closes it.
 	Force bool
 	// Wait is how long a removal is waited for when the device is open all the
-	// same; 0 stands for two seconds.
+	// same; 0 stands for two seconds. A driver that takes its time, with nobody
+	// seen who has the device open, is waited for thirty times as long.
 	Wait time.Duration
 }
 
@@ -32,8 +33,9 @@ var errStays = errors.New("the write was taken, and the device is still there")
 
 const (
 	defaultWait = 2 * time.Second
-	// heldWait is how long a device may have left the bus and be there still
-	// before it is taken for held: without holders the kernel needs no time.
+	slowest     = 30 // times Wait
+	// heldWait is how often a removal that is forced is looked at: whether the
+	// device has left the bus and somebody has it open still.
 	heldWait = 200 * time.Millisecond
 	often    = 5 * time.Millisecond
 )
@@ -71,17 +73,15 @@ func Remove(ctx context.Context, m tree.Machine, uuid string, opts RemoveOptions
 			return e
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Wait)
+	ctx, cancel := context.WithTimeout(ctx, slowest*opts.Wait)
 	defer cancel()
-	if opts.Force {
-		ctx = r.untilHeld(ctx)
-	}
+	ctx = r.untilHeld(ctx, opts)
 	err := m.WriteApart(ctx, path.Join(r.dir, "remove"), "1")
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, tree.ErrHeldUp):
 		// Of several that write at once one removes; the others are told that
 		// all is well, or that it is gone, before it is (mdev_sysfs.c).
-		return r.settle(ctx, err)
+		return r.settle(ctx, opts.Wait, err)
 	case errors.Is(err, fs.ErrPermission):
 		return r.fail(NotPermitted, err)
 	}
@@ -116,45 +116,57 @@ func (r *removal) holders() []proc.Process {
 	return proc.ReadHolders(r.m).Processes(r.m, &inventory.Device{Group: r.group, Node: r.vnode})
 }
 
-// untilHeld ends with ctx, and earlier when the removal was begun and is held
+// untilHeld ends with ctx, and earlier when the wait is over and somebody has
+// the device open; of a removal that is forced, when it was begun and is held
 // up: nobody who forces one needs to wait for more.
-func (r *removal) untilHeld(ctx context.Context) context.Context {
+func (r *removal) untilHeld(ctx context.Context, opts RemoveOptions) context.Context {
+	wait := opts.Wait
+	if opts.Force {
+		wait = min(wait, heldWait)
+	}
+	begun := time.Now()
 	ctx, held := context.WithCancelCause(ctx)
 	go func() {
-		var since time.Time
 		for {
-			switch _, left := leaving(r.m, r.uuid); {
-			case !left:
-				since = time.Time{}
-			case since.IsZero():
-				since = time.Now()
-			case time.Since(since) > heldWait:
-				held(errHeld)
-				return
-			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(often):
+			case <-time.After(wait):
+			}
+			if _, left := leaving(r.m, r.uuid); !left && time.Since(begun) < opts.Wait {
+				continue
+			}
+			if len(r.holders()) > 0 {
+				held(errHeld)
+				return
 			}
 		}
 	}()
 	return ctx
 }
 
-var errHeld = errors.New("it left the bus and is held")
+var errHeld = errors.New("somebody has it open")
 
-// settle waits until neither the bus nor the parent has the device.
-func (r *removal) settle(ctx context.Context, err error) error {
+// settle waits until neither the bus nor the parent has the device. A write
+// that was taken takes a device off the bus at once: one that stays there is
+// not waited for longer than wait.
+func (r *removal) settle(ctx context.Context, wait time.Duration, err error) error {
+	stays := time.Now().Add(wait)
 	for {
 		_, onBus := r.m.Readlink(r.dir)
 		going, left := leaving(r.m, r.uuid)
 		if errors.Is(onBus, fs.ErrNotExist) && !left {
 			return nil
 		}
+		if !left && !errors.Is(err, tree.ErrHeldUp) && time.Now().After(stays) {
+			if err == nil {
+				err = errStays
+			}
+			return r.fail(KernelRefused, err)
+		}
 		select {
 		case <-ctx.Done():
-			if left {
+			if left || errors.Is(err, tree.ErrHeldUp) {
 				return r.late(going, err)
 			}
 			if err == nil {
@@ -166,15 +178,19 @@ func (r *removal) settle(ctx context.Context, err error) error {
 	}
 }
 
-// late is the error for a device that will go.
+// late is the error for a device that will go. One that has not left the bus
+// yet has [tree.ErrHeldUp] in its error.
 func (r *removal) late(going departing, err error) error {
-	r.parent = going.parent
+	left := going.dir != ""
+	if left {
+		r.parent = going.parent
+	}
 	e := r.fail(BeingRemoved, nil)
-	if !errors.Is(err, tree.ErrHeldUp) {
+	if !left || !errors.Is(err, tree.ErrHeldUp) {
 		e.Err = errno(err)
 	}
 	e.Holders = r.holders()
-	if len(e.Holders) == 0 {
+	if len(e.Holders) == 0 && left {
 		e.Holders = going.holders(r.m)
 	}
 	return e
