@@ -34,7 +34,11 @@ type stream struct {
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	return &stream{w, http.NewResponseController(w)}
+	s := &stream{w, http.NewResponseController(w)}
+	// The bound on reading a request would end the stream. Not every connection
+	// has deadlines; on one without there is none to be lifted.
+	_ = s.flow.SetReadDeadline(time.Time{})
+	return s
 }
 
 // send writes one event. Who does not read for as long as this is given up.

@@ -204,7 +204,7 @@ func (l *listeners) serve(ctx context.Context, h http.Handler, own *tls.Config) 
 	var servers []*http.Server
 	for _, one := range l.list {
 		s := &http.Server{
-			Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+			Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 			BaseContext: func(net.Listener) context.Context { return ctx }, // streams end with the server
 			ConnContext: server.ConnIdentity,
 		}

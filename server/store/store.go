@@ -153,13 +153,17 @@ func (s *Store) Watch(ctx context.Context, begin string, after int64, yield func
 		if resp.Created {
 			continue
 		}
+		// While a watch catches up, the header is ahead of what was sent: then the
+		// last change says how far it is. An answer without changes is at its header.
+		revision := resp.Header.Revision + s.base
 		changes := make([]Record, 0, len(resp.Events))
 		for _, e := range resp.Events {
 			r := s.record(e.Kv)
 			r.Gone = e.Type == clientv3.EventTypeDelete
 			changes = append(changes, r)
+			revision = r.Revision
 		}
-		if err := yield(changes, resp.Header.Revision+s.base); err != nil {
+		if err := yield(changes, revision); err != nil {
 			return err
 		}
 	}

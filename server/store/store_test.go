@@ -83,6 +83,40 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestCatchUp: a watch that begins far back says of each part how far it is, and
+// not how far the store is: who goes on from there misses nothing.
+func TestCatchUp(t *testing.T) {
+	s := openTest(t)
+	var last int64
+	const n = 3000 // more revisions than etcd sends at once
+	for i := range n {
+		last = commit(t, s, Txn{Then: []Write{{Key: "host/a", Value: fmt.Appendf(nil, "%d", i)}}}, true)
+	}
+	begin := last - n
+	seen, parts := 0, 0
+	at := begin
+	enough := errors.New("enough")
+	for seen < n { // a new watch after each part
+		err := s.Watch(t.Context(), "host/", at, func(changes []Record, revision int64) error {
+			for _, c := range changes {
+				if c.Revision <= at || c.Revision > revision {
+					t.Fatalf("revision %d in a part from %d to %d", c.Revision, at, revision)
+				}
+				seen++
+			}
+			at = revision
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			t.Fatal(err)
+		}
+		parts++
+	}
+	if seen != n || parts < 2 {
+		t.Errorf("%d of %d changes, in %d parts", seen, n, parts)
+	}
+}
+
 // TestBackup: a restored store has every record, and its revisions go on above
 // all that were given before.
 func TestBackup(t *testing.T) {
