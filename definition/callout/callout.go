@@ -20,7 +20,9 @@
 //
 //   - A script that hangs is ended, with all that it started, after [Deadline],
 //     or after [GetDeadline] when it is only asked something; then it is not
-//     asked again. A pre callout that hangs has failed.
+//     asked again, also not for other devices: udev ends what its rules run
+//     after three minutes. A pre callout that hangs has failed, and so it has
+//     for those.
 //   - A script that prints without end is ended; at most 1 MiB is kept. A pre
 //     callout that does has failed, too.
 //   - What scripts print on standard error is shown, and whose it is.
@@ -93,7 +95,14 @@ type Scripts struct {
 	mu       sync.Mutex
 	versions map[kind]func() (*script, error) // the versioned callout, or nil
 	refused  map[string]bool                  // scripts that could not be started
-	hung     map[string]bool                  // scripts that did not answer a get
+	hung     map[hang]bool
+}
+
+// hang is a script that did not end. One that hangs when it is only asked
+// something may still do what it is told.
+type hang struct {
+	path string
+	get  bool
 }
 
 // kind is what a callout is chosen by.
@@ -104,7 +113,7 @@ type kind struct{ parent, typ string }
 func Find(root string, show func(text string)) *Scripts {
 	s := &Scripts{
 		deadline: map[event]time.Duration{pre: Deadline, post: Deadline, notify: Deadline, live: Deadline, get: GetDeadline},
-		versions: make(map[kind]func() (*script, error)), refused: make(map[string]bool), hung: make(map[string]bool),
+		versions: make(map[kind]func() (*script, error)), refused: make(map[string]bool), hung: make(map[hang]bool),
 	}
 	s.show = func(text string) {
 		s.mu.Lock()
@@ -223,15 +232,16 @@ func (s *Scripts) notify(ctx context.Context, action Action, c *Call) {
 	}
 }
 
-// silent reports whether a script is known to hang when it is asked something,
-// and notes it when it does now.
-func (s *Scripts) silent(path string, now bool) bool {
+// silent reports whether a script is known to hang, and notes it when it does
+// now.
+func (s *Scripts) silent(path string, e event, now bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	h := hang{path, e == get}
 	if now {
-		s.hung[path] = true
+		s.hung[h] = true
 	}
-	return s.hung[path]
+	return s.hung[h]
 }
 
 // unstarted says once that a script cannot be used.

@@ -55,6 +55,12 @@ func TestHang(t *testing.T) {
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "hangs") || done {
 		t.Errorf("a pre callout that hangs: %v, done %t", err, done)
 	}
+	// Not asked again for another device, which is not allowed either.
+	other := For(&definition.Definition{UUID: "11111111-0000-4000-8000-00000000000b", Parent: "p", Type: "t-1", Auto: true})
+	err = s.Do(t.Context(), Start, other, false, func(*Call) error { done = true; return nil })
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "hangs: it did not end before, and is not asked again") || done {
+		t.Errorf("a pre callout that hung: %v, done %t", err, done)
+	}
 	if err := s.Do(t.Context(), Start, dev, true, func(*Call) error { done = true; return nil }); err != nil || !done || !strings.Contains(shown(), "start is forced") {
 		t.Errorf("forced: %v, done %t, %s", err, done, shown())
 	}
@@ -62,7 +68,7 @@ func TestHang(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/child"))
-	if err != nil || len(strings.Fields(string(data))) != 4 { // attributes, pre, and pre and post when forced
+	if err != nil || len(strings.Fields(string(data))) != 2 { // attributes, pre
 		t.Fatalf("children %q, %v", data, err)
 	}
 	for _, pid := range strings.Fields(string(data)) {
@@ -75,6 +81,23 @@ func TestHang(t *testing.T) {
 				t.Fatalf("the script's child %s lives on: %s", pid, state)
 			}
 		}
+	}
+}
+
+// TestHungNotifier: one that hangs is told of one device, and holds up no other.
+func TestHungNotifier(t *testing.T) {
+	s, shown, root := find(t, map[string]string{
+		"usr/lib/mdevctl/scripts.d/notifiers/hangs": "echo >>${0%/*}/../told; sleep 300",
+		"usr/lib/mdevctl/scripts.d/notifiers/works": "echo >>${0%/*}/../told",
+	})
+	s.deadline[notify] = 300 * time.Millisecond
+	for range 3 {
+		if err := s.Do(t.Context(), Start, dev, false, func(*Call) error { return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/told")); err != nil || len(data) != 1+3 || strings.Count(shown(), "hangs: it did not end") != 1 {
+		t.Errorf("told %d times, %v; %s", len(data), err, shown())
 	}
 }
 

@@ -30,8 +30,8 @@ type result struct {
 func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *Call, input []byte) (result, error) {
 	deadline := s.deadline[e]
 	hung := fmt.Errorf("it did not end in %v, and was ended", deadline)
-	if e == get && s.silent(path, false) {
-		return result{late: true}, hung
+	if s.silent(path, e, false) {
+		return result{late: true}, errSilent
 	}
 	limited, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -51,9 +51,7 @@ func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *
 	}
 	if limited.Err() != nil && ctx.Err() == nil {
 		out.late = true
-		if e == get {
-			s.silent(path, true)
-		}
+		s.silent(path, e, true)
 		return out, hung
 	}
 	if stdout.full || stderr.full { // it may be dead of that before it said no
@@ -78,6 +76,8 @@ type bounded struct {
 	kept []byte
 	full bool
 }
+
+var errSilent = errors.New("it did not end before, and is not asked again")
 
 var errTooMuch = fmt.Errorf("it printed more than %d bytes", maxOutput)
 
