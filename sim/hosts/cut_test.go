@@ -195,14 +195,15 @@ func (s *site) through(c cut, i int, ids []string, lines map[string]*line) (end 
 
 // manage is the VM manager's part, with the cut.
 func (s *site) manage(ctx context.Context, c cut, id, vm string, sever func()) error {
-	mig, err := hosts.Await(ctx, s.client, id, func(st api.MigrationState) bool { return st == api.Prepared })
+	_, err := hosts.Await(ctx, s.client, id, func(st api.MigrationState) bool { return st == api.Prepared })
 	if errors.Is(err, hosts.ErrOver) {
 		return nil
 	}
 	if err != nil || c.when == api.Prepared {
 		return err
 	}
-	if mig, err = s.client.HandOver(ctx, id); errors.Is(err, &api.Problem{Code: api.WrongState}) || errors.Is(err, &api.Problem{Code: api.DeadlinePassed}) {
+	mig, err := s.client.HandOver(ctx, id)
+	if errors.Is(err, &api.Problem{Code: api.WrongState}) || errors.Is(err, &api.Problem{Code: api.DeadlinePassed}) {
 		return nil // too late: the guest stays
 	}
 	if err != nil {
