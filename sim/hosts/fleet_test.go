@@ -174,9 +174,13 @@ func (s *site) guest(vm, host string, n int) []string {
 		s.t.Fatal(err)
 	}
 	for _, id := range ids {
-		s.until("the server knows of "+id, func() bool {
-			_, err := s.client.Targets(s.t.Context(), &api.TargetsRequest{Device: id})
-			return err == nil
+		s.until("the server knows all of "+id, func() bool { // not only that it was being made
+			h, err := s.client.Host(s.t.Context(), host)
+			if err != nil {
+				return false
+			}
+			d := h.Inventory.Device(id)
+			return d != nil && d.Contract != nil && d.InUse == inventory.Yes
 		})
 	}
 	return ids
