@@ -3,6 +3,7 @@
 package server
 
 import (
+	crand "crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"kindred/api"
+	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/fleet"
 )
 
@@ -129,7 +132,6 @@ func TestTogether(t *testing.T) {
 // TestAccept: an unknown is accepted by name, with who and until when on record.
 func TestAccept(t *testing.T) {
 	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 2))
-	r.catalogs = testCatalogs(t)
 	s := r.start(r.open())
 	r.report(s, "a", "b")
 	ctx := t.Context()
@@ -159,6 +161,52 @@ func TestAccept(t *testing.T) {
 	}
 	if c, err = s.Renew(ctx, c.ID, 0, time.Hour); err != nil || !c.Deadline.Equal(soon) {
 		t.Errorf("renewed beyond what was accepted: %+v, %v", c, err)
+	}
+}
+
+// TestProofs: a proof counts once a trusted key signed it, for every answer from
+// then on, at every server.
+func TestProofs(t *testing.T) {
+	key, err := proofs.NewPrivateKey("lab", crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 2))
+	r.keys = []proofs.NamedKey{key.Public()}
+	s, other := r.start(r.open()), r.start(r.open())
+	r.report(s, "a")
+	if err := reportBuild(s, r.machines["b"], "b2"); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	where := func(s *running) fleet.Group {
+		answer, err := s.Targets(&api.TargetsRequest{Device: dev1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, _ := group(answer, "b")
+		return g
+	}
+	if g := where(s); g != fleet.Unsettled {
+		t.Fatalf("b: %s", g)
+	}
+	c, err := s.CreateClaim(ctx, "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: "b", Accept: []api.Acceptance{{Code: "build.unproven", Reason: "for the proof"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := *c.Devices[0].Proof
+	p.Grade, p.Result, p.Controls, p.Tries, p.Verified, p.Time = compat.WorkingState, compat.Accepted, true, 1, true, t0
+	f := &proofs.File{Proofs: []compat.Proof{p}}
+	wantCode(t, s.AddProofs(ctx, f), api.Forbidden)
+	if err := f.Sign(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddProofs(ctx, f); err != nil {
+		t.Fatal(err)
+	}
+	other.view.wait(ctx, s.view.current(), 5*time.Second)
+	if g, o := where(s), where(other); g != fleet.Ready || o != fleet.Ready {
+		t.Errorf("proved, b: %s, and at another server %s", g, o)
 	}
 }
 

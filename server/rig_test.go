@@ -18,6 +18,7 @@ import (
 
 	"kindred/api"
 	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/inventory"
 	"kindred/server/store"
 )
@@ -87,6 +88,7 @@ type rig struct {
 	t        testing.TB
 	prefix   string
 	catalogs *compat.Catalogs
+	keys     []proofs.NamedKey
 	machines map[string]*machine
 
 	mu  sync.Mutex
@@ -138,7 +140,7 @@ func (r *rig) start(s Store) *running {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(r.t.Output(), nil))
 	}
-	server := New(Config{Store: s, Catalogs: r.catalogs, Now: r.clock, Sweep: -1, Log: log})
+	server := New(Config{Store: s, Catalogs: r.catalogs, ProofKeys: r.keys, Now: r.clock, Sweep: -1, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -90,6 +91,12 @@ func TestScripts(t *testing.T) {
 				if got != want {
 					ts.Fatalf("exit code %d, want %d", got, want)
 				}
+			},
+			// id NAME FILE takes the first thing's id of a listing into a variable.
+			"id": func(ts *testscript.TestScript, _ bool, args []string) {
+				var list []struct{ ID string }
+				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &list))
+				ts.Setenv(args[0], list[0].ID)
 			},
 			// word NAME FILE takes the second word of a file into a variable.
 			"word": func(ts *testscript.TestScript, _ bool, args []string) {
