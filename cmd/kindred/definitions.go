@@ -18,7 +18,9 @@ import (
 	"kindred/definition"
 	"kindred/definition/callout"
 	"kindred/host/change"
+	"kindred/host/mdev"
 	"kindred/host/tree"
+	"kindred/inventory"
 )
 
 // functionAttr is the attribute by which a definition is of a VF: its address.
@@ -167,16 +169,38 @@ type defined struct {
 	Type       string              `json:"type"`
 	Start      string              `json:"start"` // auto, manual
 	Attributes []map[string]string `json:"attributes"`
-	Device     string              `json:"device"` // what it becomes: the UUID, or a VF's address
-	Running    bool                `json:"running"`
+	Device     string              `json:"device"`  // what it becomes: the UUID, or a VF's address
+	Running    bool                `json:"running"` // as it is defined
+	RunsAs     *string             `json:"runs_as"` // the type of the device that runs on that parent; null: none does
 }
 
-func asData(d *definition.Definition, running bool) defined {
-	data := defined{UUID: d.UUID, Parent: d.Parent, Type: d.Type, Start: d.Start(), Attributes: []map[string]string{}, Device: runs(d), Running: running}
+// isDefined reports whether the device that runs is the one that is defined.
+func isDefined(dev *inventory.Device, d *definition.Definition) bool {
+	return dev != nil && dev.Parent == d.Parent && mdev.TypeDir(dev.Type) == d.Type
+}
+
+// asData takes the device that has the definition's id, if one runs.
+func asData(d *definition.Definition, dev *inventory.Device) defined {
+	data := defined{UUID: d.UUID, Parent: d.Parent, Type: d.Type, Start: d.Start(), Attributes: []map[string]string{}, Device: runs(d), Running: isDefined(dev, d)}
+	if dev != nil && dev.Parent == d.Parent {
+		typ := mdev.TypeDir(dev.Type)
+		data.RunsAs = &typ
+	}
 	for _, a := range d.Attributes {
 		data.Attributes = append(data.Attributes, map[string]string{a.Name: a.Value})
 	}
 	return data
+}
+
+// runsText says whether it runs, and as what if not as it is defined.
+func (d *defined) runsText() string {
+	switch {
+	case d.Running:
+		return "yes"
+	case d.RunsAs == nil:
+		return "no"
+	}
+	return "as " + *d.RunsAs
 }
 
 // completeDefinitions completes what is defined on this machine.

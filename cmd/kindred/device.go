@@ -64,8 +64,7 @@ func runListDefined(cmd *cobra.Command, opts *listOptions) error {
 	return definitions(cmd, func(_ context.Context, store *definition.Store, warn tree.Warn) error {
 		rows := []defined{}
 		for _, d := range store.Read(definition.Filter{Parent: opts.parent}, warn) {
-			dev := running.Device(runs(&d))
-			rows = append(rows, asData(&d, dev != nil && dev.Parent == d.Parent))
+			rows = append(rows, asData(&d, running.Device(runs(&d))))
 		}
 		return opts.output.print(cmd, rows, func() {
 			if len(rows) == 0 {
@@ -74,7 +73,7 @@ func runListDefined(cmd *cobra.Command, opts *listOptions) error {
 			}
 			t := newTable("UUID", "PARENT", "TYPE", "START", "RUNS")
 			for _, d := range rows {
-				t.add(d.UUID, d.Parent, d.Type, d.Start, map[bool]string{true: "yes", false: "no"}[d.Running])
+				t.add(d.UUID, d.Parent, d.Type, d.Start, d.runsText())
 			}
 			_, _ = io.WriteString(cmd.OutOrStdout(), t.String())
 		})

@@ -15,6 +15,7 @@ import (
 	"kindred/host/change"
 	"kindred/host/mdev"
 	"kindred/host/tree"
+	"kindred/inventory"
 )
 
 type defineOptions struct {
@@ -60,11 +61,11 @@ func runDeviceDefine(cmd *cobra.Command, opts *defineOptions, args []string) err
 	if len(args) > 0 {
 		id = args[0]
 	}
-	d, running, err := opts.definition(cmd, id)
+	d, dev, err := opts.definition(cmd, id)
 	if err != nil {
 		return err
 	}
-	asItIs := running && opts.json == "" && len(opts.device.attrs) == 0
+	asItIs := isDefined(dev, d) && opts.json == "" && len(opts.device.attrs) == 0
 	if asItIs {
 		if err := madeWith(cmd, d); err != nil {
 			return err
@@ -89,7 +90,7 @@ func runDeviceDefine(cmd *cobra.Command, opts *defineOptions, args []string) err
 		if err != nil {
 			return err
 		}
-		return opts.output.print(cmd, asData(d, running), func() { cmd.Println(d.UUID) })
+		return opts.output.print(cmd, asData(d, dev), func() { cmd.Println(d.UUID) })
 	})
 }
 
@@ -118,18 +119,18 @@ func functionOnly(attrs []definition.Attribute) []definition.Attribute {
 	return slices.DeleteFunc(slices.Clone(attrs), func(a definition.Attribute) bool { return a.Name != functionAttr })
 }
 
-// definition is what the flags say, completed from the device if it runs.
-func (o *defineOptions) definition(cmd *cobra.Command, id string) (d *definition.Definition, running bool, err error) {
+// definition is what the flags say, completed from the device dev if it runs.
+func (o *defineOptions) definition(cmd *cobra.Command, id string) (d *definition.Definition, dev *inventory.Device, err error) {
 	if err := exclude(cmd, "json", "type", "attr", "auto"); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if d, err = o.device.define(cmd, id); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if o.json != "" {
 		from, err := readDefinition(cmd, o.json)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		from.Attributes = append(d.Attributes, from.Attributes...) // a VF's address goes first
 		d.Replace(&from)
@@ -139,32 +140,31 @@ func (o *defineOptions) definition(cmd *cobra.Command, id string) (d *definition
 	if id != "" {
 		h, err := openHost("/")
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		defer h.Close()
-		if dev := h.List(false, true).Device(runs(d)); dev != nil && (d.Parent == "" || d.Parent == dev.Parent) {
+		if dev = h.List(false, true).Device(runs(d)); dev != nil && (d.Parent == "" || d.Parent == dev.Parent) {
 			d.Parent = dev.Parent
 			if d.Type == "" {
-				d.Type = dev.Type.Full()
+				d.Type = mdev.TypeDir(dev.Type)
 			}
-			running = d.Type == dev.Type.Full()
 		}
 	}
 	if d.Parent == "" && isAddress(id) {
 		if d.Parent, err = physicalOf(cmd, runs(d)); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	switch {
 	case d.Type == "":
-		return nil, false, usage(cmd, errors.New("--type is missing, and no such device runs; kindred type list shows the types"))
+		return nil, nil, usage(cmd, errors.New("--type is missing, and no such device runs; kindred type list shows the types"))
 	case d.Parent == "":
-		return nil, false, usage(cmd, errors.New("--parent is missing, and no such device runs; kindred type list shows the parents"))
+		return nil, nil, usage(cmd, errors.New("--parent is missing, and no such device runs; kindred type list shows the parents"))
 	}
 	if d.UUID == "" {
 		d.UUID = mdev.NewUUID()
 	}
-	return d, running, nil
+	return d, dev, nil
 }
 
 func newDeviceUndefine() *cobra.Command {
@@ -187,31 +187,47 @@ parents is undefined on all, unless one is named.`,
 
 func runDeviceUndefine(cmd *cobra.Command, parent string, args []string) error {
 	return definitions(cmd, func(ctx context.Context, store *definition.Store, warn tree.Warn) error {
-		var list []definition.Definition
-		for _, ref := range args {
-			found, err := named(store, ref, parent, warn)
-			if err != nil {
-				// A file that cannot be read is undefined by its whole name.
-				uuid, bad := definition.ParseUUID(ref)
-				if bad != nil || parent == "" {
-					return err
-				}
-				found = []definition.Definition{{UUID: uuid, Parent: parent}}
-			}
-			list = append(list, found...)
-		}
-		for i := range list {
-			d := &list[i]
-			err := scripted(ctx, cmd, callout.Undefine, d, func(*callout.Call) error { return store.Undefine(ctx, d.Parent, d.UUID) })
-			if errors.Is(err, definition.ErrNotDefined) {
-				return &exitError{exitNoSuch, err}
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return undefine(ctx, cmd, store, parent, args, warn)
 	})
+}
+
+// undefine undefines one after the other, also when one cannot be undefined.
+// What the names mean is looked up first.
+func undefine(ctx context.Context, cmd *cobra.Command, store *definition.Store, parent string, refs []string, warn tree.Warn) error {
+	var list []definition.Definition
+	var failed []error
+	for _, ref := range refs {
+		found, err := named(store, ref, parent, warn)
+		if err != nil {
+			// A file that cannot be read is undefined by its whole name.
+			uuid, bad := definition.ParseUUID(ref)
+			if bad != nil || parent == "" {
+				failed = append(failed, err)
+				continue
+			}
+			found = []definition.Definition{{UUID: uuid, Parent: parent}}
+		}
+		for _, d := range found {
+			if !slices.ContainsFunc(list, func(other definition.Definition) bool { return other.UUID == d.UUID && other.Parent == d.Parent }) {
+				list = append(list, d)
+			}
+		}
+	}
+	for i := range list {
+		d := &list[i]
+		if ctx.Err() != nil { // the ones after it are not begun
+			failed = append(failed, &exitError{exitInterrupt, context.Cause(ctx)})
+			break
+		}
+		err := scripted(ctx, cmd, callout.Undefine, d, func(*callout.Call) error { return store.Undefine(ctx, d.Parent, d.UUID) })
+		if errors.Is(err, definition.ErrNotDefined) {
+			err = &exitError{exitNoSuch, err}
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return report(cmd, failed)
 }
 
 type modifyOptions struct {
@@ -277,7 +293,7 @@ func runDeviceModify(cmd *cobra.Command, opts *modifyOptions, ref string) error 
 		}
 		defer h.Close()
 		dev := h.List(false, true).Device(runs(d))
-		return opts.output.print(cmd, asData(d, dev != nil && dev.Parent == d.Parent), func() {})
+		return opts.output.print(cmd, asData(d, dev), func() {})
 	})
 }
 

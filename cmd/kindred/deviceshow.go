@@ -117,7 +117,7 @@ func (s *shown) find(inv *inventory.Inventory, store *definition.Store, ref stri
 		s.ID = s.Device.ID
 	}
 	for i := range list {
-		s.Definitions = append(s.Definitions, asData(&list[i], s.Device != nil && s.Device.Parent == list[i].Parent))
+		s.Definitions = append(s.Definitions, asData(&list[i], s.Device))
 	}
 	return nil
 }

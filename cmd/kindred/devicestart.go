@@ -205,7 +205,7 @@ func startAll(cmd *cobra.Command, opts *startOptions) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if dev := running.Device(runs(&list[i])); !list[i].Auto || dev != nil && dev.Parent == list[i].Parent && dev.Type.Full() == list[i].Type {
+			if !list[i].Auto || isDefined(running.Device(runs(&list[i])), &list[i]) {
 				continue
 			}
 			dev, err := startOne(ctx, cmd, h, &list[i])

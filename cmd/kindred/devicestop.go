@@ -60,14 +60,20 @@ func runDeviceStop(cmd *cobra.Command, opts *stopOptions, args []string) error {
 				failed = append(failed, err)
 			}
 		}
-		for _, err := range failed[:max(len(failed)-1, 0)] {
-			fmt.Fprintln(cmd.ErrOrStderr(), "kindred: "+clean(oneLine(err.Error())))
-		}
-		if len(failed) > 0 {
-			return failed[len(failed)-1]
-		}
-		return nil
+		return report(cmd, failed)
 	})
+}
+
+// report tells of all that failed but the last, which ends the program.
+func report(cmd *cobra.Command, failed []error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	last := len(failed) - 1
+	for _, err := range failed[:last] {
+		fmt.Fprintln(cmd.ErrOrStderr(), "kindred: "+clean(oneLine(err.Error())))
+	}
+	return failed[last]
 }
 
 // stopOne stops a device between mdevctl's scripts. They are told of an mdev
