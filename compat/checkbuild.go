@@ -110,17 +110,18 @@ func (e *Engine) proof(j *judgement) {
 	if s.catalog != nil && s.catalog.Proof.Lowest != 0 {
 		lowest = s.catalog.Proof.Lowest
 	}
+	truncated := s.catalog != nil && s.catalog.Proof.Truncated == inventory.Yes
 	var p *Proof
 	if !s.shaped || !o.shaped {
 		j.add(Finding{Code: AttributeUnobserved, Outcome: Unknown, Subject: "what shapes the stream", From: builtInFrom})
 	}
 	if s.build.ID != "" && o.build.ID != "" && s.shaped && o.shaped {
-		p = newest(e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}], lowest, s.simulated() || o.simulated())
+		p = newest(e.proofs[proofKey{s.name, o.name, s.build.ID, o.build.ID, s.shape, o.shape}], lowest, truncated, s.simulated() || o.simulated())
 	}
 	lifted := false
 	if p != nil {
 		f := Finding{From: proofFrom, Rule: p.Detail}
-		switch result := p.result(); {
+		switch result := p.counts(lowest, truncated); {
 		case result == Rejected:
 			f.Code, f.Outcome = ProofRejected, Incompatible
 		case result == Accepted && p.Grade >= lowest:

@@ -36,6 +36,8 @@ type Example struct {
 type Tried struct {
 	Result Result `yaml:"result"`
 	Grade  Grade  `yaml:"grade"`
+	// Verified: what a guest sees was compared, and equal.
+	Verified bool `yaml:"verified"`
 }
 
 // Side is one end of an example: a type on a host, in short form. What it does

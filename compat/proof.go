@@ -160,6 +160,17 @@ func (p *Proof) result() Result {
 	return p.Result
 }
 
+// counts is what the proof counts as for a driver that takes truncated states, or
+// does not: of one that does, acceptance shows nothing unless what a guest sees
+// was compared, or a VM moved.
+func (p *Proof) counts(lowest Grade, truncated bool) Result {
+	result := p.result()
+	if result == Accepted && truncated && !p.Verified && p.Grade >= lowest && p.Grade < Observed {
+		return Inconclusive
+	}
+	return result
+}
+
 // OfItself reports whether both ends are one type of one build: then the
 // transfer is its own control, and one that fails each time shows that the
 // build does not take its own state.
@@ -195,13 +206,13 @@ func indexProofs(list []Proof) map[proofKey][]*Proof {
 // or exercised too little, does not undo what an earlier proof showed. Where
 // none settles anything, it is the newest. A proof in which no kernel took part
 // says nothing of two machines that exist.
-func newest(proofs []*Proof, lowest Grade, simulated bool) *Proof {
+func newest(proofs []*Proof, lowest Grade, truncated, simulated bool) *Proof {
 	var first *Proof
 	for _, p := range proofs {
 		if p.Simulated && !simulated {
 			continue
 		}
-		if result := p.result(); result == Rejected || result == Accepted && p.Grade >= lowest {
+		if result := p.counts(lowest, truncated); result == Rejected || result == Accepted && p.Grade >= lowest {
 			return p
 		}
 		if first == nil {

@@ -60,7 +60,7 @@ func (c *Catalog) try(cs *Catalogs, x *Example) Trial {
 	if x.Proof != nil {
 		e = NewEngine(cs, []Proof{{
 			SourceType: s.name, TargetType: o.name, SourceBuild: s.build.ID, TargetBuild: o.build.ID, SourceShape: s.shape, TargetShape: o.shape,
-			Grade: x.Proof.Grade, Result: x.Proof.Result, Controls: true, Tries: 2, Time: time.Unix(0, 0).UTC(), Detail: "an example's",
+			Grade: x.Proof.Grade, Result: x.Proof.Result, Verified: x.Proof.Verified, Controls: true, Tries: 2, Time: time.Unix(0, 0).UTC(), Detail: "an example's",
 		}})
 	}
 	t := Trial{Example: x.Name, Line: x.Line, Verdict: e.Check(s, o), rules: ruleOutcomes(s, o)}

@@ -34,7 +34,9 @@ func (s *Spot) compare(o *Spot) int {
 // device, or a type that is offered, and a parent elsewhere that is unknown for
 // want of a proof alone. One proof settles all pairs of the same types, builds
 // and shapes in its direction, and no other: so there is one for each of those,
-// made where both ends are on one host if there is such a host.
+// made where both ends are on one host if there is such a host. What no canary can
+// settle is left out: types whose catalog says that canaries are unsafe, or asks
+// for a grade that none reaches.
 func FindMissing(engine *compat.Engine, inventories []*inventory.Inventory) []Missing {
 	m := missing{engine: engine, found: make(map[string]*Missing)}
 	for _, inv := range inventories {
@@ -74,6 +76,9 @@ func (m *missing) source(s *compat.Source, devices int) {
 		if v := m.engine.Check(s, o); !v.Provable() {
 			continue
 		}
+		if !reachable(m.engine.Policy(s.Type())) || !reachable(m.engine.Policy(o.Type().TypeName)) {
+			continue
+		}
 		about, err := m.engine.About(s, o)
 		if err != nil {
 			continue // a build that is not known: no proof could be made
@@ -97,4 +102,15 @@ func (m *missing) source(s *compat.Source, devices int) {
 	for key := range waits {
 		m.found[key].Devices += devices
 	}
+}
+
+// reachable reports whether a canary can reach the grade that counts.
+func reachable(p compat.ProofPolicy) bool {
+	switch {
+	case p.Canaries == compat.CanariesUnsafe, p.Lowest == compat.Observed:
+		return false
+	case p.Lowest == compat.WorkingState:
+		return len(p.Exercise) > 0 && len(p.Observe) > 0
+	}
+	return true
 }

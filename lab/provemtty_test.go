@@ -31,6 +31,24 @@ func TestProveMtty(t *testing.T) {
 			}
 		}
 	}
+	// A stream from another host is replayed when its key is trusted.
+	trust := ""
+	for _, g := range guests {
+		trust += sh(ctx, t, g.Client, "kindred proof key show") + "\n"
+	}
+	if err := guests[1].Put(ctx, "/streams/other", 0o600, bytes.NewReader(streams["plain mtty-1"])); err != nil {
+		t.Fatal(err)
+	}
+	r, err := guests[1].Run(ctx, Cmd{Argv: []string{"kindred", "stream", "replay", "/streams/other"}})
+	if err != nil || r.ExitCode != 6 || !strings.Contains(string(r.Stderr), "no key signed it that is trusted here") {
+		t.Fatalf("a stream that nobody vouches for: %v, exit code %d: %s", err, r.ExitCode, r.Stderr)
+	}
+	for _, g := range guests {
+		sh(ctx, t, g.Client, "mkdir -p /etc/kindred/proof-keys.d")
+		if err := g.Put(ctx, "/etc/kindred/proof-keys.d/fleet.pub", 0o644, strings.NewReader(trust)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	want := map[string]compat.Result{
 		"plain plain": compat.Accepted, "rebuilt rebuilt": compat.Accepted, "newer newer": compat.Accepted,
 		"plain rebuilt": compat.Accepted, "rebuilt plain": compat.Accepted,

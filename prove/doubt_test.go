@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/host/vfio"
 	"kindred/inventory"
 	"kindred/sim"
@@ -70,11 +71,13 @@ func doctored(t *testing.T, p *Prover, from *Side, change func(*Notes)) *os.File
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.WriteTo(file); err != nil {
+	if err := r.Write(file, testKey); err != nil {
 		t.Fatal(err)
 	}
 	return file
 }
+
+var testKey, _ = proofs.NewPrivateKey("test", strings.NewReader(strings.Repeat("k", 32)))
 
 // TestHostileNotes: what a stream says was seen is read by root on another host.
 func TestHostileNotes(t *testing.T) {
@@ -89,7 +92,7 @@ func TestHostileNotes(t *testing.T) {
 		from := small(t, "gen8")
 		p := prover(t, engine)
 		file := doctored(t, p, from.side(), change)
-		r, err := OpenRecording(file)
+		r, err := OpenRecording(file, []proofs.NamedKey{testKey.Public()})
 		if err != nil {
 			if !strings.Contains(err.Error(), want[name]) {
 				t.Errorf("%s: %v", name, err)

@@ -59,6 +59,8 @@ var ErrLeft = errors.New("a canary is left behind")
 // Why no canary is made.
 var (
 	ErrNotOffered = errors.New("the parent does not offer the type")
+	// ErrReloaded: what came of it is of nobody knows which build.
+	ErrReloaded = errors.New("its driver is another build now than when this began: begin again")
 	// ErrUnsafe: the driver's catalog says that canaries disturb others.
 	ErrUnsafe = errors.New("its catalog says that canaries are unsafe there")
 )

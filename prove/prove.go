@@ -104,6 +104,13 @@ func (p *Prover) Replay(ctx context.Context, r *Recording, to *Side) (*compat.Pr
 	if err != nil {
 		return nil, err
 	}
+	now, err := to.offer(ctx, p.Engine)
+	if err != nil {
+		return nil, err
+	}
+	if now.Build().ID != target.Build().ID {
+		return nil, fmt.Errorf("%s: %w", to, ErrReloaded)
+	}
 	return &proof, nil
 }
 

@@ -5,6 +5,7 @@ package prove
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"slices"
 
 	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/host/vfio"
 	"kindred/inventory"
 	"kindred/stream"
@@ -33,6 +35,8 @@ type Notes struct {
 	Initial int64 `json:"initial"`
 	// Control is whether the side took this state itself; nil for not tried.
 	Control *Attempt `json:"control,omitempty"`
+	// Voucher is the recorder's word for all this; nil until it is written.
+	Voucher *Voucher `json:"voucher,omitempty"`
 }
 
 // ErrNoNotes is returned for a stream that no canary gave.
@@ -79,7 +83,8 @@ type Recording struct {
 	notes  *Notes
 	size   int64 // of the payload
 	file   io.ReaderAt
-	length int64 // of the file
+	length int64  // of the file
+	sum    string // of the payload; empty: this process made it, in a file that nobody else has
 	close  func() error
 }
 
@@ -99,29 +104,51 @@ func (r *Recording) open() (*stream.Reader, error) {
 	return stream.NewReader(io.NewSectionReader(r.file, 0, r.length))
 }
 
-// WriteTo writes the recording as a stream.
-func (r *Recording) WriteTo(w io.Writer) (int64, error) {
+// payload is the state, from its beginning.
+func (r *Recording) payload() (io.Reader, error) {
+	from, err := r.open()
+	if err != nil || r.sum == "" {
+		return from, err
+	}
+	return &summed{from, sha256.New(), r.sum}, nil
+}
+
+// Write writes the recording as a stream, with the key's voucher.
+func (r *Recording) Write(w io.Writer, key *proofs.PrivateKey) error {
 	from, err := r.open()
 	if err != nil {
-		return 0, err
+		return err
+	}
+	_, sum, err := payloadOf(from)
+	if err != nil {
+		return err
+	}
+	text, err := vouched(r.header, r.notes, sum)
+	if err != nil {
+		return err
+	}
+	public, notes := key.Public(), *r.notes
+	notes.Voucher = &Voucher{public.Key, public.Name, sum, key.SignText(text)}
+	trailer, err := json.Marshal(&notes)
+	if err != nil {
+		return err
 	}
 	to, err := stream.NewWriter(w, r.header)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	n, err := io.Copy(to, from)
-	if err != nil {
-		return n, err
+	if from, err = r.open(); err != nil {
+		return err
 	}
-	trailer, err := json.Marshal(r.notes)
-	if err != nil {
-		return n, err
+	if _, err := io.Copy(to, from); err != nil {
+		return err
 	}
-	return n, to.Close(trailer)
+	return to.Close(trailer)
 }
 
-// OpenRecording verifies a whole recorded stream and makes a recording of it.
-func OpenRecording(file *os.File) (*Recording, error) {
+// OpenRecording verifies a whole recorded stream and makes a recording of it,
+// if one of the keys vouches for it (ErrNotTrusted).
+func OpenRecording(file *os.File, keys []proofs.NamedKey) (*Recording, error) {
 	length, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err
@@ -131,12 +158,14 @@ func OpenRecording(file *os.File) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.size, err = io.Copy(io.Discard, from); err != nil {
+	if r.size, r.sum, err = payloadOf(from); err != nil {
 		return nil, err
 	}
 	r.header = from.Header()
-	r.notes, err = ParseNotes(from.Trailer())
-	return r, err
+	if r.notes, err = ParseNotes(from.Trailer()); err != nil {
+		return nil, err
+	}
+	return r, trusted(r.header, r.notes, r.sum, keys)
 }
 
 // Record makes a canary, exercises it and records its state.

@@ -79,13 +79,13 @@ func (p *Prover) load(ctx context.Context, s *Side, d vfio.Device, r *Recording,
 	if problem := r.notes.Visible.differs(seen); problem != "" {
 		return Attempt{Problem: problem}, nil
 	}
-	from, err := r.open()
+	payload, err := r.payload()
 	if err != nil {
 		return Attempt{}, err
 	}
-	payload, total := io.Reader(from), r.size
+	total := r.size
 	if bytes != whole {
-		payload, total = io.LimitReader(from, bytes), bytes
+		payload, total = io.LimitReader(payload, bytes), bytes
 	}
 	_, err = vfio.Load(ctx, d, payload, vfio.LoadOptions{Progress: p.progress("replay into "+s.String(), total)})
 	if problem := refusal(err); problem != "" {

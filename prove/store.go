@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -82,8 +83,24 @@ func ReadFile(name string, keys []proofs.NamedKey) Entry {
 	var ok bool
 	if e.Signer, ok = e.File.Trusted(keys); !ok {
 		e.Err = fmt.Errorf("proofs %s: %w", name, ErrNotTrusted)
+	} else if err := notOfTheFuture(e.File); err != nil {
+		e.Err = fmt.Errorf("proofs %s: %w", name, err)
 	}
 	return e
+}
+
+// Clocks of hosts may differ, but not by so much.
+const clocks = time.Hour
+
+// ErrFuture is why a file does not count that is from tomorrow: the newest proof
+// wins, and it would win for ever.
+var ErrFuture = errors.New("a proof in it is from the future: was a clock wrong?")
+
+func notOfTheFuture(f *proofs.File) error {
+	if f.Latest().After(time.Now().Add(clocks)) {
+		return ErrFuture
+	}
+	return nil
 }
 
 // readBounded reads no more than what Decode needs to say that it is too much.
@@ -154,10 +171,13 @@ func (s *Store) Key() (*proofs.PrivateKey, error) {
 		return nil, fmt.Errorf("the host's key for proofs: %w", err)
 	}
 	key, err := WriteKey(name, host)
-	if errors.Is(err, fs.ErrExist) {
-		return s.Key() // another process was first
+	if !errors.Is(err, fs.ErrExist) {
+		return key, err
 	}
-	return key, err
+	if data, err = os.ReadFile(name); err != nil { // another process was first
+		return nil, fmt.Errorf("the host's key for proofs: %w", err)
+	}
+	return proofs.ParsePrivateKey(data)
 }
 
 // WriteKey makes a key and writes it to a file that nobody else can read, and
@@ -219,6 +239,9 @@ func (s *Store) Import(f *proofs.File) (string, error) {
 	}
 	if len(f.Proofs) == 0 {
 		return "", errors.New("there is no proof in it")
+	}
+	if err := notOfTheFuture(f); err != nil {
+		return "", err
 	}
 	return s.write(f, &f.Proofs[0])
 }

@@ -27,7 +27,7 @@ func store(t *testing.T) *Store {
 
 func someProof(build string) *compat.Proof {
 	typ := inventory.TypeName{Namespace: "acme", Name: "q1"}
-	return &compat.Proof{SourceType: typ, TargetType: typ, SourceBuild: "a", TargetBuild: build, Grade: compat.WorkingState, Result: compat.Accepted, Time: time.Unix(1_800_000_000, 0).UTC()}
+	return &compat.Proof{SourceType: typ, TargetType: typ, SourceBuild: "a", TargetBuild: build, Grade: compat.WorkingState, Result: compat.Accepted, Time: time.Unix(1_700_000_000, 0).UTC()}
 }
 
 func TestStore(t *testing.T) {

@@ -74,6 +74,10 @@ func makeMissing(cmd *cobra.Command, opts *proveOptions, list []fleet.Missing) (
 			return nil, nil, err
 		}
 		made = append(made, kept)
+		if p.Key() != m.Key {
+			fmt.Fprintf(cmd.ErrOrStderr(), "kindred: warning: %s and %s are of other builds than the inventory of this host says: inspect it again\n", from, to)
+			open = append(open, m)
+		}
 	}
 	return made, open, nil
 }

@@ -227,7 +227,8 @@ func newStreamReplay() *cobra.Command {
 host: each takes the state, runs, is compared with what the recording says a
 guest saw, and is removed. The parent is tried with its own state too. What came
 of it is kept as a proof; kindred prove --help says how it is made and where
-canaries are allowed.
+canaries are allowed. A stream is replayed when a key signed it that is trusted
+here, as with files of proofs: kindred proof --help says which those are.
 
 Exit code: 0 accepted, 3 inconclusive, 4 rejected.`,
 		Example: `  kindred stream replay mtty-2.stream --type mtty-2
@@ -288,7 +289,15 @@ func openRecording(name string) (*prove.Recording, error) {
 	if err != nil {
 		return nil, &exitError{exitInput, fmt.Errorf("stream: %w", err)}
 	}
-	r, err := prove.OpenRecording(file)
+	keys, err := prove.DefaultStore().Trusted()
+	if err != nil {
+		file.Close()
+		return nil, &exitError{exitInput, err}
+	}
+	r, err := prove.OpenRecording(file, keys)
+	if errors.Is(err, prove.ErrNotTrusted) {
+		err = fmt.Errorf("%w: put the recorder's public key (kindred proof key show, there) into %s", err, prove.DefaultStore().Site)
+	}
 	if err != nil {
 		file.Close()
 		return nil, &exitError{exitInput, fmt.Errorf("stream %s: %w", name, err)}

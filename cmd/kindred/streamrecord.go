@@ -31,7 +31,9 @@ func newStreamRecord() *cobra.Command {
 throw-away device of a type, made, exercised as the driver's catalog says,
 recorded and removed. What a guest would see is noted beside the state, and the
 recording is tried on the parent it came from, so that a replay elsewhere makes
-a proof. Canaries are made only where /etc/kindred/policy.yaml allows them.
+a proof. It is signed with this host's key: whoever replays it must trust that
+(kindred proof key show). Canaries are made only where /etc/kindred/policy.yaml
+allows them.
 
 A device goes on as it was afterwards; most drivers give every opener a device
 without history, so the state of a device is mostly that of a fresh one.`,
@@ -77,7 +79,11 @@ func runStreamRecord(cmd *cobra.Command, opts *streamRecordOptions, args []strin
 		return s.interrupted(err)
 	}
 	defer r.Close()
-	if err := writeStream(s.ctx, opts.out, r); err != nil {
+	key, err := s.store.Key()
+	if err != nil {
+		return err
+	}
+	if err := writeStream(s.ctx, opts.out, func(w io.Writer) error { return r.Write(w, key) }); err != nil {
 		return s.interrupted(err)
 	}
 	s.progress.end()
@@ -138,13 +144,13 @@ func (u untilEnd) Write(p []byte) (int, error) {
 }
 
 // writeStream writes the file whole or not at all.
-func writeStream(ctx context.Context, name string, r *prove.Recording) error {
+func writeStream(ctx context.Context, name string, write func(io.Writer) error) error {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer f.Cleanup()
-	if _, err := r.WriteTo(untilEnd{ctx, f}); err != nil {
+	if err := write(untilEnd{ctx, f}); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {

@@ -20,6 +20,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"kindred/compat"
 )
@@ -115,6 +116,26 @@ func (f *File) Sign(key *PrivateKey) error {
 	f.Signatures = slices.DeleteFunc(f.Signatures, func(s Signature) bool { return s.Key == public.Key })
 	f.Signatures = append(f.Signatures, Signature{public.Key, public.Name, ed25519.Sign(key.private(), text)})
 	return nil
+}
+
+// SignText is the key's signature of a text that is no file of proofs: the text
+// begins with what it is.
+func (k *PrivateKey) SignText(text []byte) []byte { return ed25519.Sign(k.private(), text) }
+
+// Verify reports whether it is the key's signature of the text.
+func (k NamedKey) Verify(text, signature []byte) bool {
+	return ed25519.Verify(k.Key[:], text, signature)
+}
+
+// Latest is the time of the newest proof in the file.
+func (f *File) Latest() time.Time {
+	var latest time.Time
+	for i := range f.Proofs {
+		if t := f.Proofs[i].Time; t.After(latest) {
+			latest = t
+		}
+	}
+	return latest
 }
 
 // Trusted returns the trusted key that signed the file, and whether there is
