@@ -320,8 +320,9 @@ func TestLock(t *testing.T) {
 	if err := s.Undefine(ctx, parent, u1); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "definitions.lock") {
 		t.Errorf("with the lock taken: %v", err)
 	}
-	time.AfterFunc(100*time.Millisecond, func() { _ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) })
-	if err := s.Undefine(t.Context(), parent, u1); err != nil {
+	given := make(chan error)
+	time.AfterFunc(100*time.Millisecond, func() { given <- unix.Flock(int(lock.Fd()), unix.LOCK_UN) })
+	if err := errors.Join(s.Undefine(t.Context(), parent, u1), <-given); err != nil {
 		t.Errorf("with the lock given back: %v", err)
 	}
 }
