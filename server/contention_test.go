@@ -239,3 +239,41 @@ func heard(err error, ok answered, code api.Code, no answered) (answered, error)
 	}
 	return unheard, err
 }
+
+// TestSameRequest: the same request, sent to a server that has not seen yet what
+// it made at another one, is answered with that.
+func TestSameRequest(t *testing.T) {
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 4))
+	one, late := r.start(r.open()), r.start(&slow{Store: r.open()})
+	r.report(one, "a", "b")
+	late.view.wait(t.Context(), one.view.current(), 10*time.Second)
+	req := api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: []string{dev1}, Target: "b"}}
+	m, err := one.CreateMigration(t.Context(), "test", "key", req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late.view.current() >= m.Revision {
+		t.Fatal("the other server is not late")
+	}
+	again, err := late.CreateMigration(t.Context(), "test", "key", req)
+	if err != nil || again.ID != m.ID {
+		t.Errorf("%+v, %v", again, err)
+	}
+	m, err = one.Abort(t.Context(), m.ID, 0, api.Abort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Owner = "another"
+	_, err = late.CreateMigration(t.Context(), "test", "key", req)
+	wantCode(t, err, api.KeyReused)
+}
+
+// slow tells what happened a while later.
+type slow struct{ Store }
+
+func (s *slow) Watch(ctx context.Context, begin string, after int64, yield func([]store.Record, int64) error) error {
+	return s.Store.Watch(ctx, begin, after, func(changes []store.Record, revision int64) error {
+		sleep(ctx, 250*time.Millisecond)
+		return yield(changes, revision)
+	})
+}

@@ -34,50 +34,72 @@ func (s *Server) migration(id string) (*migrationRecord, int64) {
 // made, or the answer is a migration that is aborted.
 func (s *Server) CreateMigration(ctx context.Context, by, key string, req api.MigrationRequest) (*api.Migration, error) {
 	id, sum := named(by, key), digest(req)
-	if m, _ := s.migration(id); m != nil {
-		if m.Digest != sum {
-			return nil, api.NewProblem(api.KeyReused, "it made migration %s", id)
-		}
-		return &m.Migration, nil
-	}
 	if req.Claim != "" {
 		if len(req.Devices) > 0 || req.Target != "" || len(req.Accept) > 0 {
 			return nil, api.NewProblem(api.BadRequest, "a migration has a claim, or what is to be claimed")
+		}
+		if m, err := s.madeBefore(id, sum); m != nil || err != nil {
+			return m, err
 		}
 		return s.bind(ctx, by, id, sum, req.Claim)
 	}
 	if err := s.check(&req.ClaimRequest, by); err != nil {
 		return nil, err
 	}
-	p, err := s.view.plan(&req.ClaimRequest, s.now(), true)
-	for err != nil {
-		again, err2 := s.stands(ctx, p, store.Key(store.Migration, id), err)
-		if !again {
-			return nil, err2
+	mkey := store.Key(store.Migration, id)
+	for range tries {
+		if m, err := s.madeBefore(id, sum); m != nil || err != nil {
+			return m, err
 		}
-		p, err = s.view.plan(&req.ClaimRequest, s.now(), true)
+		p, err := s.view.plan(&req.ClaimRequest, s.now(), true)
+		if err != nil {
+			if again, err := s.stands(ctx, p, mkey, err); !again {
+				return nil, err
+			}
+			continue
+		}
+		m := &migrationRecord{Digest: sum, Migration: s.planned(id, by, &p.claim, req.ClaimRequest)}
+		ok, err := s.commit(ctx, store.Txn{If: []store.Guard{{Key: mkey}}, Then: []store.Write{{Key: mkey, Value: encode(m)}}})
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue // it was made before, and this server had not seen it
+		}
+		if err := s.claimFor(ctx, id); err != nil {
+			return nil, err
+		}
+		return s.Migration(ctx, id)
 	}
+	return nil, errContended
+}
+
+// madeBefore is the migration that the same request made, nil for none.
+func (s *Server) madeBefore(id, sum string) (*api.Migration, error) {
+	m, _ := s.migration(id)
+	switch {
+	case m == nil:
+		return nil, nil
+	case m.Digest != sum:
+		return nil, api.NewProblem(api.KeyReused, "it made migration %s", id)
+	}
+	return &m.Migration, nil
+}
+
+// planned is a migration that still has to claim what was judged to be possible.
+func (s *Server) planned(id, by string, c *api.Claim, req api.ClaimRequest) api.Migration {
 	now := s.now().UTC()
-	m := &migrationRecord{Digest: sum, Migration: api.Migration{
-		ID: id, State: api.Planned, Host: p.claim.Source, Source: p.claim.Source, Target: req.Target, Owner: req.Owner, By: by,
-		Devices: []api.MigrationDevice{}, Created: now, Changed: now, Deadline: now.Add(req.TTL.Of()), Request: &req.ClaimRequest,
-	}}
-	for _, d := range p.claim.Devices {
-		m.Devices = append(m.Devices, api.MigrationDevice{Source: d.Source})
+	m := api.Migration{
+		ID: id, State: api.Planned, Host: c.Source, Source: c.Source, Target: req.Target, Owner: req.Owner, By: by,
+		Devices: []api.MigrationDevice{}, Created: now, Changed: now, Deadline: now.Add(req.TTL.Of()), Request: &req,
 	}
 	// What was named by its beginning is the same device from now on.
 	m.Request.Devices = nil
-	for _, d := range p.claim.Devices {
-		m.Request.Devices = append(m.Request.Devices, p.claim.Source+"/"+d.Source)
+	for _, d := range c.Devices {
+		m.Devices = append(m.Devices, api.MigrationDevice{Source: d.Source})
+		m.Request.Devices = append(m.Request.Devices, c.Source+"/"+d.Source)
 	}
-	mkey := store.Key(store.Migration, id)
-	if _, err := s.commit(ctx, store.Txn{If: []store.Guard{{Key: mkey}}, Then: []store.Write{{Key: mkey, Value: encode(m)}}}); err != nil {
-		return nil, err
-	}
-	if err := s.claimFor(ctx, id); err != nil {
-		return nil, err
-	}
-	return s.Migration(ctx, id)
+	return m
 }
 
 // bind makes a migration of a claim that is held.

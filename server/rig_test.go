@@ -178,8 +178,6 @@ type machine struct {
 	mode    api.Mode
 	fails   string // why nothing can be made
 	devices []*made
-	reports int
-	known   string // the version that the server has
 }
 
 // made is a device on a machine.
