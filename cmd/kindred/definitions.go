@@ -94,6 +94,20 @@ func readDefinition(cmd *cobra.Command, name string) (definition.Definition, err
 	return d, nil
 }
 
+// startable refuses a definition that could be started nowhere. What is wrong is
+// the file's, if one was named, and otherwise the flags'.
+func startable(cmd *cobra.Command, d *definition.Definition, file string) error {
+	req := request(d)
+	err := req.Check()
+	switch {
+	case err == nil:
+		return nil
+	case file != "":
+		return &exitError{exitInput, fmt.Errorf("definition %s: %w", file, err)}
+	}
+	return usage(cmd, err)
+}
+
 const maxDefinition = 1 << 20
 
 // definitions opens this machine's definitions. What cannot be read is warned of.

@@ -75,6 +75,38 @@ func TestUndefine(t *testing.T) {
 	}
 }
 
+// TestModifyRefuses: what could be started nowhere is not written.
+func TestModifyRefuses(t *testing.T) {
+	store, dir := storeOf(t)
+	outside := filepath.Join(t.TempDir(), "outside.json")
+	if err := os.WriteFile(outside, []byte(`{"mdev_type":"../x","start":"auto"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		opts modifyOptions
+		code int
+	}{
+		{modifyOptions{device: deviceFlags{typ: "../../x"}}, exitUsage},
+		{modifyOptions{device: deviceFlags{attrs: []string{"../../x=1"}}}, exitUsage},
+		{modifyOptions{json: outside}, exitInput},
+		{modifyOptions{device: deviceFlags{typ: "t-2", attrs: []string{"vendor/knob=1"}}}, exitOK},
+		{modifyOptions{auto: true}, exitOK},
+	} {
+		cmd := new(cobra.Command)
+		change, err := c.opts.change(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.ReadFile(filepath.Join(dir, uuids[0]))
+		_, err = modify(t.Context(), cmd, &c.opts, store, uuids[0], change, func(string, error) {})
+		after, _ := os.ReadFile(filepath.Join(dir, uuids[0]))
+		exit, _ := errors.AsType[*exitError](err)
+		if c.code == exitOK && err != nil || c.code != exitOK && (exit == nil || exit.code != c.code || string(before) != string(after)) {
+			t.Errorf("%+v: %v; the file is %s", c.opts, err, after)
+		}
+	}
+}
+
 // TestRuns: a device of another type, or on another parent, is not the one
 // that is defined.
 func TestRuns(t *testing.T) {

@@ -65,6 +65,9 @@ func runDeviceDefine(cmd *cobra.Command, opts *defineOptions, args []string) err
 	if err != nil {
 		return err
 	}
+	if err := startable(cmd, d, opts.json); err != nil {
+		return err
+	}
 	asItIs := isDefined(dev, d) && opts.json == "" && len(opts.device.attrs) == 0
 	if asItIs {
 		if err := madeWith(cmd, d); err != nil {
@@ -273,17 +276,7 @@ func runDeviceModify(cmd *cobra.Command, opts *modifyOptions, ref string) error 
 		return err
 	}
 	return definitions(cmd, func(ctx context.Context, store *definition.Store, warn tree.Warn) error {
-		d, err := single(store, ref, opts.device.parent, warn)
-		if err != nil {
-			return err
-		}
-		change(d) // what scripts are told; the file's own is changed under the lock
-		err = scripted(ctx, cmd, callout.Modify, d, func(*callout.Call) error {
-			return store.Modify(ctx, d.Parent, d.UUID, func(now *definition.Definition) error {
-				change(now)
-				return nil
-			})
-		})
+		d, err := modify(ctx, cmd, opts, store, ref, change, warn)
 		if err != nil {
 			return err
 		}
@@ -294,6 +287,26 @@ func runDeviceModify(cmd *cobra.Command, opts *modifyOptions, ref string) error 
 		defer h.Close()
 		dev := h.List(false, true).Device(runs(d))
 		return opts.output.print(cmd, asData(d, dev), func() {})
+	})
+}
+
+// modify changes the definition that a reference means, and returns what it is now.
+func modify(ctx context.Context, cmd *cobra.Command, opts *modifyOptions, store *definition.Store, ref string, change func(*definition.Definition), warn tree.Warn) (*definition.Definition, error) {
+	d, err := single(store, ref, opts.device.parent, warn)
+	if err != nil {
+		return nil, err
+	}
+	change(d) // what scripts are told; the file's own is changed under the lock
+	if opts.json != "" || opts.device.typ != "" || len(opts.device.attrs) > 0 {
+		if err := startable(cmd, d, opts.json); err != nil {
+			return nil, err
+		}
+	}
+	return d, scripted(ctx, cmd, callout.Modify, d, func(*callout.Call) error {
+		return store.Modify(ctx, d.Parent, d.UUID, func(now *definition.Definition) error {
+			change(now)
+			return nil
+		})
 	})
 }
 

@@ -138,7 +138,7 @@ func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 func (h *Host) start(ctx context.Context, req Request) (Device, error) {
 	dev := Device{ID: req.ID, Kind: req.Kind, Parent: req.Parent, Type: req.Type}
 	if dev.Kind == "" {
-		dev.Kind = h.kind(&dev)
+		dev.Kind = kindOf(dev.ID, dev.Type)
 	}
 	if dev.Kind == inventory.Mdev {
 		if dev.ID == "" {
@@ -200,7 +200,7 @@ func (h *Host) startFree(ctx context.Context, req Request) (Device, error) {
 		}
 		one := req
 		one.ID = path.Base(to)
-		if h.kind(&Device{ID: one.ID, Type: req.Type}) == inventory.VF {
+		if kindOf(one.ID, req.Type) == inventory.VF {
 			if driver, err := linkBase(h.Machine, path.Join(pci.Devices, one.ID, "driver")); err != nil || driver != "" {
 				continue
 			}
@@ -215,13 +215,13 @@ func (h *Host) startFree(ctx context.Context, req Request) (Device, error) {
 	return Device{Parent: req.Parent, Type: req.Type}, &Error{Op: record.Start, ID: req.Type, Reason: NoRoom, Detail: "no virtual function of " + req.Parent + " is free; name one to take it from its driver, or stop one", Err: why}
 }
 
-// kind is what a device is by its name and type. NVIDIA's types are of VFs
+// kindOf is what a device is by its name and type. NVIDIA's types are of VFs
 // that take one.
-func (h *Host) kind(dev *Device) inventory.DeviceKind {
-	if _, isUUID := mdev.ParseUUID(dev.ID); isUUID || dev.ID == "" {
+func kindOf(id, typ string) inventory.DeviceKind {
+	if _, isUUID := mdev.ParseUUID(id); isUUID || id == "" {
 		return inventory.Mdev
 	}
-	if strings.HasPrefix(dev.Type, nvidia.Namespace+"-") && !strings.Contains(dev.Type, ":") {
+	if strings.HasPrefix(typ, nvidia.Namespace+"-") && !strings.Contains(typ, ":") {
 		return inventory.VGPU
 	}
 	return inventory.VF

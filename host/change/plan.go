@@ -55,12 +55,42 @@ func (p *planner) no(reason Reason, format string, args ...any) error {
 func (p *planner) files() ([]record.Step, error) {
 	var steps []record.Step
 	for _, a := range p.attrs {
-		if !filepath.IsLocal(a.Name) || path.Clean(a.Name) != a.Name || a.Name == "remove" || a.Name == "current_vgpu_type" || strings.Contains(a.Name, "\x00") {
-			return nil, p.no(BadValue, "%q is not the name of an attribute", a.Name)
+		if err := checkFile(a); err != nil {
+			return nil, p.no(BadValue, "%v", err)
 		}
 		steps = append(steps, record.Step{Do: stepAttribute, Name: a.Name, Value: a.Value})
 	}
 	return steps, nil
+}
+
+// checkFile refuses what is no file of a device, or is not for its attributes.
+func checkFile(a Attribute) error {
+	if !filepath.IsLocal(a.Name) || path.Clean(a.Name) != a.Name || a.Name == "remove" || a.Name == "current_vgpu_type" || strings.Contains(a.Name, "\x00") {
+		return fmt.Errorf("%q is not the name of an attribute", a.Name)
+	}
+	return nil
+}
+
+// Check refuses a request that no machine could start, whatever it offers: for
+// those who keep it for later.
+func (req *Request) Check() error {
+	if !single(req.Type) {
+		return fmt.Errorf("%q is not the name of a type", req.Type)
+	}
+	kind := req.Kind
+	if kind == "" {
+		kind = kindOf(req.ID, req.Type)
+	}
+	check := checkFile
+	if kind == inventory.VF {
+		check = checkSetting
+	}
+	for _, a := range req.Attributes {
+		if err := check(a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mdev: create it, then write its attributes.
