@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"encoding/json"
+	"strings"
+
+	"kindred/api"
+	"kindred/compat/proofs"
+	"kindred/server/store"
+	"kindred/trust"
+)
+
+// take takes one record. Hosts whose answer it may change become dirty.
+func (v *view) take(r *store.Record, dirty map[string]bool) {
+	kind, name, _ := strings.Cut(r.Key, "/")
+	var err error
+	switch kind {
+	case store.Static:
+		err = v.takeStatic(r, name)
+	case store.Host:
+		err = v.takeHost(r, name)
+		dirty[name] = true
+	case store.Live:
+		var live liveRecord
+		if err = decode(r, &live); err == nil {
+			h := v.host(name)
+			h.live, h.liveRevision = live, written(r)
+			put(v.hosts, name, h, r.Gone && h.revision == 0)
+			dirty[name] = true
+		}
+	case store.Claim:
+		err = v.takeClaim(r, name, dirty)
+	case store.Migration:
+		err = v.takeMigration(r, name)
+	case store.Room:
+		put(v.rooms, name, written(r), r.Gone)
+	case store.Device:
+		put(v.devices, name, *r, r.Gone)
+	case store.Replica:
+		put(v.replicas, name, true, r.Gone)
+	case store.Cert:
+		var revocation trust.Revocation
+		if !r.Gone {
+			err = decode(r, &revocation)
+		}
+		if err == nil {
+			put(v.revoked, name, revocation, r.Gone)
+		}
+	case store.Proof:
+		var f *proofs.File
+		if !r.Gone {
+			if f, err = proofs.Decode(r.Value); err != nil {
+				break
+			}
+			v.proofs[name] = f.Proofs
+			break
+		}
+		delete(v.proofs, name)
+	}
+	if err != nil {
+		v.log.Error("a record of the store cannot be read; it is as if it were not there", "key", r.Key, "error", err)
+	}
+}
+
+func put[T any](m map[string]T, name string, value T, gone bool) {
+	if gone {
+		delete(m, name)
+		return
+	}
+	m[name] = value
+}
+
+// written is the revision to guard by.
+func written(r *store.Record) int64 {
+	if r.Gone {
+		return 0
+	}
+	return r.Revision
+}
+
+func decode(r *store.Record, into any) error {
+	if r.Gone {
+		return nil
+	}
+	return json.Unmarshal(r.Value, into)
+}
+
+// host is a copy of what is known of a host, to be changed.
+func (v *view) host(name string) *hostState {
+	if h := v.hosts[name]; h != nil {
+		return new(*h)
+	}
+	return new(hostState)
+}
+
+func (v *view) takeStatic(r *store.Record, hash string) error {
+	if r.Gone {
+		delete(v.statics, hash)
+		return nil
+	}
+	static, err := decodeStatic(r.Value)
+	if err == nil {
+		v.statics[hash] = static
+	}
+	return err
+}
+
+func (v *view) takeHost(r *store.Record, name string) error {
+	var rec hostRecord
+	if err := decode(r, &rec); err != nil {
+		return err
+	}
+	h := v.host(name)
+	h.hostRecord, h.revision = rec, written(r)
+	put(v.hosts, name, h, r.Gone && h.liveRevision == 0)
+	return nil
+}
+
+func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) error {
+	if old := v.claims[id]; old != nil {
+		drop(v.onTarget, old.Target, id)
+		dirty[old.Target] = true
+		delete(v.claims, id)
+	}
+	if r.Gone {
+		return nil
+	}
+	c := new(claimRecord)
+	if err := decode(r, c); err != nil {
+		return err
+	}
+	c.Fence, c.Revision = r.Created, r.Revision
+	v.claims[id] = c
+	if c.State != api.Ended {
+		add(v.onTarget, c.Target, id)
+		dirty[c.Target] = true
+	}
+	return nil
+}
+
+func (v *view) takeMigration(r *store.Record, id string) error {
+	if old := v.migrations[id]; old != nil {
+		drop(v.onHost, old.Source, id)
+		drop(v.onHost, old.Target, id)
+		delete(v.migrations, id)
+		v.wake(old.Source)
+		v.wake(old.Target)
+	}
+	if r.Gone {
+		return nil
+	}
+	m := new(migrationRecord)
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	m.Revision = r.Revision
+	v.migrations[id] = m
+	if !m.State.Over() {
+		add(v.onHost, m.Source, id)
+		if m.Target != "" {
+			add(v.onHost, m.Target, id)
+		}
+		v.wake(m.Source)
+		v.wake(m.Target)
+	}
+	return nil
+}
+
+func add(m map[string]map[string]bool, name, id string) {
+	if m[name] == nil {
+		m[name] = make(map[string]bool)
+	}
+	m[name][id] = true
+}
+
+func drop(m map[string]map[string]bool, name, id string) {
+	if delete(m[name], id); len(m[name]) == 0 {
+		delete(m, name)
+	}
+}
