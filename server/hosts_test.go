@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +62,9 @@ func TestSilence(t *testing.T) {
 	wantCode(t, err, api.HostSilent)
 	_, err = s.CreateClaim(ctx, "test", "", api.ClaimRequest{Devices: []string{dev1}})
 	wantCode(t, err, api.NoTarget)
+	if !strings.Contains(err.Error(), "1 host: host-silent") {
+		t.Errorf("it does not say why: %v", err)
+	}
 	r.report(s, "b")
 	if st, g := state("b"); st != api.Reporting || g != fleet.Ready {
 		t.Errorf("b came back: %s, %s", st, g)

@@ -63,6 +63,8 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 	none := api.NewProblem(api.NoTarget, "devices of %s", source.Host.Name)
 	if refused != nil {
 		none.Reasons = append([]api.Cause{{Code: string(refused.Code), Text: refused.Detail}}, refused.Reasons...)
+	} else {
+		none.Reasons = v.refusals(qualified(source, devices))
 	}
 	return p, none
 }
@@ -128,17 +130,8 @@ const mostCandidates = 64
 // that are ready first, and then, for what may have been accepted, those of
 // which something is not known.
 func (v *view) candidates(refs []string, policy fleet.Policy) []string {
-	f := v.index.Load().Fleet()
-	var sources []*fleet.Source
-	for _, ref := range refs {
-		s, err := f.Source(ref)
-		if err != nil {
-			return nil
-		}
-		sources = append(sources, s)
-	}
-	answer, err := f.Joint(sources, fleet.Options{Now: never.Add(-time.Hour), MaxAge: time.Hour, Policy: policy, Limit: mostCandidates})
-	if err != nil {
+	answer := v.joint(refs, fleet.Options{Policy: policy, Limit: mostCandidates})
+	if answer == nil {
 		return nil
 	}
 	var names []string
@@ -148,6 +141,48 @@ func (v *view) candidates(refs []string, policy fleet.Policy) []string {
 		}
 	}
 	return names
+}
+
+// joint asks the index for all devices together, nil where it has none of them.
+// What is silent the index knows itself.
+func (v *view) joint(refs []string, opts fleet.Options) *fleet.Joint {
+	f := v.index.Load().Fleet()
+	var sources []*fleet.Source
+	for _, ref := range refs {
+		s, err := f.Source(ref)
+		if err != nil {
+			return nil
+		}
+		sources = append(sources, s)
+	}
+	opts.Now, opts.MaxAge = never.Add(-time.Hour), time.Hour
+	answer, err := f.Joint(sources, opts)
+	if err != nil {
+		return nil
+	}
+	return answer
+}
+
+// mostRefusals is how many reasons for which no host is a candidate are told.
+const mostRefusals = 8
+
+// refusals say why no host is a candidate, most hosts first.
+func (v *view) refusals(refs []string) (list []api.Cause) {
+	answer := v.joint(refs, fleet.Options{Reasons: true, Limit: 1})
+	if answer == nil {
+		return nil
+	}
+	for _, r := range answer.Reasons[:min(len(answer.Reasons), mostRefusals)] {
+		c := api.Cause{Subject: fmt.Sprintf("%d hosts", r.Hosts), Code: r.Code, Text: r.Text}
+		if r.Hosts == 1 {
+			c.Subject = "1 host"
+		}
+		if r.Group == fleet.NotReporting {
+			c.Code, c.Text = string(api.HostSilent), api.HostSilent.Meaning()
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 // planOn judges one target, and fills the plan in.
