@@ -97,6 +97,21 @@ func (s *Server) revoked(peer trust.Identity) error {
 	return nil
 }
 
+// revoke ends certificates, and returns when this server refuses them.
+func (s *Server) revoke(ctx context.Context, desk *trust.Desk, what string, r trust.Revocation) error {
+	if err := desk.Revoke(ctx, what, r); err != nil {
+		return err
+	}
+	written, err := s.store.Get(ctx, store.Key(store.Cert, what))
+	if err != nil {
+		return problem(err)
+	}
+	if written == nil || !s.view.wait(ctx, written.Revision, requestWait) {
+		return api.NewProblem(api.Unavailable, "%s is revoked, and this server has not seen it yet", what)
+	}
+	return nil
+}
+
 // signed gives a certificate, or the refusal of a request that cannot be.
 func signed(name string, i *trust.Issued, err error) (*answer[*api.Joined], error) {
 	switch {
@@ -170,7 +185,7 @@ func (s *Server) registerTrust(a huma.API) {
 			return nil, api.NewProblem(api.BadRequest, "whose certificates are to end is not said")
 		}
 		r := trust.Revocation{At: s.now().UTC(), By: who(ctx).Name, Reason: in.Body.Reason}
-		return &in.Body, desk.Revoke(ctx, in.Body.What, r)
+		return &in.Body, s.revoke(ctx, desk, in.Body.What, r)
 	})
 	do(a, op("rotate-authority", http.MethodPost, api.PathAuthority, "Begin to replace what signs certificates"), func(ctx context.Context, _ *none) (*api.Authority, error) {
 		desk, err := s.desk()
