@@ -132,10 +132,11 @@ func (h *Host) Start(ctx context.Context, req Request) (Device, error) {
 	if req.ID == "" && h.hasVFs(&req) {
 		return h.startFree(ctx, req)
 	}
-	return h.start(ctx, req)
+	return h.start(ctx, req, lockWait)
 }
 
-func (h *Host) start(ctx context.Context, req Request) (Device, error) {
+// start waits for another change of the device for as long as wait.
+func (h *Host) start(ctx context.Context, req Request, wait time.Duration) (Device, error) {
 	dev := Device{ID: req.ID, Kind: req.Kind, Parent: req.Parent, Type: req.Type}
 	if dev.Kind == "" {
 		dev.Kind = kindOf(dev.ID, dev.Type)
@@ -150,7 +151,7 @@ func (h *Host) start(ctx context.Context, req Request) (Device, error) {
 		}
 		dev.ID = id
 	}
-	unlock, err := h.lock(ctx, record.Start, dev.ID)
+	unlock, err := h.lock(ctx, record.Start, dev.ID, wait)
 	if err != nil {
 		return dev, err
 	}
@@ -190,29 +191,47 @@ func (h *Host) IsMdev(parent, typ string) bool {
 
 // startFree starts the first VF of the parent that is free: one without a vGPU
 // type, or one without a driver. From a driver none is taken that was not named:
-// the host may need it.
+// the host may need it. One that is being changed is waited for only when no
+// other is free: it may be free then.
 func (h *Host) startFree(ctx context.Context, req Request) (Device, error) {
-	var why error
+	var vfs []string
 	for n := 0; ; n++ {
 		to, err := h.Machine.Readlink(path.Join(pci.Devices, req.Parent, "virtfn"+strconv.Itoa(n)))
 		if err != nil {
 			break
 		}
+		vfs = append(vfs, path.Base(to))
+	}
+	dev, locked, err := h.startOf(ctx, req, vfs, 0)
+	if len(locked) > 0 {
+		dev, _, err = h.startOf(ctx, req, locked, lockWait)
+	}
+	return dev, err
+}
+
+// startOf starts the first of the VFs that is free, and returns those that it
+// found locked if none is. All of them together are waited for as long as wait.
+func (h *Host) startOf(ctx context.Context, req Request, vfs []string, wait time.Duration) (dev Device, locked []string, why error) {
+	until := time.Now().Add(wait)
+	for _, vf := range vfs {
 		one := req
-		one.ID = path.Base(to)
+		one.ID = vf
 		if kindOf(one.ID, req.Type) == inventory.VF {
 			if driver, err := linkBase(h.Machine, path.Join(pci.Devices, one.ID, "driver")); err != nil || driver != "" {
 				continue
 			}
 		}
-		dev, err := h.start(ctx, one)
+		dev, err := h.start(ctx, one, time.Until(until))
 		e, ok := errors.AsType[*Error](err)
-		if !ok || !slices.Contains([]Reason{Started, NotOurs, InUse, Locked, WrongType}, e.Reason) {
-			return dev, err
+		if !ok || !slices.Contains([]Reason{Started, NotOurs, InUse, Locked, WrongType}, e.Reason) || ctx.Err() != nil {
+			return dev, nil, err
+		}
+		if e.Reason == Locked {
+			locked = append(locked, vf)
 		}
 		why = err
 	}
-	return Device{Parent: req.Parent, Type: req.Type}, &Error{Op: record.Start, ID: req.Type, Reason: NoRoom, Detail: "no virtual function of " + req.Parent + " is free; name one to take it from its driver, or stop one", Err: why}
+	return Device{Parent: req.Parent, Type: req.Type}, locked, &Error{Op: record.Start, ID: req.Type, Reason: NoRoom, Detail: "no virtual function of " + req.Parent + " is free; name one to take it from its driver, or stop one", Err: why}
 }
 
 // kindOf is what a device is by its name and type. NVIDIA's types are of VFs
@@ -281,17 +300,18 @@ func (h *Host) takeBack(ctx context.Context, id string, r record.Device, last in
 	return &Error{Op: record.Start, ID: id, Reason: NotUndone, Err: fmt.Errorf("%w; then undoing it failed: %w", reason, err)}
 }
 
-// lock takes the device's lock. The error says who has it.
-func (h *Host) lock(ctx context.Context, op, id string) (func(), error) {
+// lock takes the device's lock, and waits that long for it. The error says who
+// has it, and whether it was the caller who did not wait.
+func (h *Host) lock(ctx context.Context, op, id string, wait time.Duration) (func(), error) {
 	if !single(id) {
 		return nil, fail(op, id, NoDevice, nil)
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	unlock, err := h.Records.Lock(ctx, id)
+	unlock, err := h.Records.Lock(waiting, id)
 	switch {
 	case errors.Is(err, record.ErrLocked):
-		e := fail(op, id, Locked, nil)
+		e := fail(op, id, Locked, context.Cause(ctx))
 		if r, err := h.Records.Device(id); err == nil && r.Change != nil {
 			e.Holders = []proc.Process{proc.Named(h.Machine, r.Change.PID)}
 		}

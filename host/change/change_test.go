@@ -597,6 +597,31 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// TestFreeLocked: a VF that is being changed holds nobody up while another is
+// free, and is waited for otherwise.
+func TestFreeLocked(t *testing.T) {
+	m, h := newMachine(t)
+	m.remove("sys/devices/pci/" + vf + "/driver") // both are free
+	m.file("sys/devices/pci/"+vf+"/driver_override", "(null)\n")
+	unlock, err := h.Records.TryLock(vf)
+	m.must(err)
+	req := Request{Parent: "0000:01:00.0", Type: "var_vfio_pci-1234:0010"}
+	begun := time.Now()
+	dev, err := h.Start(t.Context(), req)
+	if took := time.Since(begun); err != nil || dev.ID != bare || took > lockWait/3 {
+		t.Errorf("%+v, %v after %v; want %s", dev, err, took, bare)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := h.Start(ctx, req); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("given up: %v", err)
+	}
+	time.AfterFunc(200*time.Millisecond, unlock)
+	if dev, err := h.Start(t.Context(), req); err != nil || dev.ID != vf {
+		t.Errorf("%+v, %v; want %s", dev, err, vf)
+	}
+}
+
 // TestErrors says why, for what cannot be started.
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -660,7 +685,7 @@ func TestLocked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = h.Start(ctx, requests["mdev"].req)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != Locked {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != Locked || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	m.must(h.Records.Put(uuid1, record.Device{Kind: inventory.Mdev, Change: &record.Change{Op: record.Start, PID: 71}}))

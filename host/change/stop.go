@@ -34,7 +34,7 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 	if ctx.Err() != nil {
 		return fail(record.Stop, id, Failed, context.Cause(ctx))
 	}
-	unlock, err := h.lock(ctx, record.Stop, id)
+	unlock, err := h.lock(ctx, record.Stop, id, lockWait)
 	if err != nil {
 		return err
 	}
