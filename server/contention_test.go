@@ -259,7 +259,7 @@ func TestSameRequest(t *testing.T) {
 	if err != nil || again.ID != m.ID {
 		t.Errorf("%+v, %v", again, err)
 	}
-	m, err = one.Abort(t.Context(), m.ID, 0, api.Abort{})
+	_, err = one.Abort(t.Context(), m.ID, 0, api.Abort{})
 	if err != nil {
 		t.Fatal(err)
 	}
