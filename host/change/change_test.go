@@ -264,6 +264,50 @@ func TestHeldUp(t *testing.T) {
 	}
 }
 
+// TestPendingStop: a write that is yet to be done is not forgotten because the
+// device looks as it was, and is in use.
+func TestPendingStop(t *testing.T) {
+	forEach(t, func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string) {
+		before := m.state()
+		if _, err := h.Start(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		release := m.hold(group)
+		h.Patience = 20 * time.Millisecond
+		h.Machine = slow{machine: m, takes: time.Second} // as if until it is closed
+		err := h.Stop(t.Context(), req.ID, StopOptions{Force: true})
+		if !heldUp(err) || !there() {
+			t.Fatalf("%v; it is there: %t", err, there())
+		}
+		found, err := h.Repair(t.Context(), false)
+		if err != nil || len(found) != 1 || found[0].Action != Left || !strings.Contains(found[0].Err.Error(), "process 71 (qemu) closes it") {
+			t.Errorf("%+v, %v", found, err)
+		}
+		release()
+		time.Sleep(1500 * time.Millisecond)
+		h.Machine = m
+		if found, err := h.Repair(t.Context(), false); err != nil || len(found) != 1 || found[0].Action != Completed {
+			t.Errorf("%+v, %v", found, err)
+		}
+		sameState(t, before, m.state())
+	})
+}
+
+// TestForcedAgain: a forced stop that was killed before its write can be forced
+// again while the device is in use.
+func TestForcedAgain(t *testing.T) {
+	m, h := newMachine(t)
+	start(t, h, "mdev")
+	defer m.hold("7")()
+	killAt(m, 1, func() { _ = h.Stop(t.Context(), uuid1, StopOptions{Force: true}) })
+	if err := h.Stop(t.Context(), uuid1, StopOptions{}); !heldUp(err) || !strings.Contains(err.Error(), "process 71 (qemu)") {
+		t.Errorf("not forced: %v", err)
+	}
+	if err := h.Stop(t.Context(), uuid1, StopOptions{Force: true}); !leftBus(err) || m.has("sys/bus/mdev/devices/"+uuid1) {
+		t.Errorf("forced: %v", err)
+	}
+}
+
 // slow is a machine whose drivers take their time.
 type slow struct {
 	*machine

@@ -35,7 +35,8 @@ type Repaired struct {
 // undone; it is completed where somebody has the device open already, and
 // where the kernel may have been asked for the device just when the process
 // died, so that a device that might be another's is not removed. A stop is
-// completed, or dropped if it had not begun and somebody uses the device.
+// completed, or dropped if it had not begun and somebody uses the device; one that
+// was forced, or that the kernel has been asked for, stays on record until then.
 // Records of devices that are gone are removed. What a running process is
 // changing is left to it.
 //
@@ -113,6 +114,8 @@ func (h *Host) repair(ctx context.Context, id string, r record.Device, dryRun bo
 	case r.Change.Op == record.Start:
 		found.Action, found.Why = Undone, "its start was cut short"
 		act = func() error { return h.unwind(ctx, id, r) }
+	case there && r.Change.Asked && len(h.Holders(r.Kind, id)) > 0:
+		return Repaired{}, &Error{Op: "repair", ID: id, Reason: HeldUp, Holders: h.Holders(r.Kind, id)}
 	case there && len(h.Holders(r.Kind, id)) > 0:
 		found.Action, found.Why = Kept, "its stop was cut short, and it is in use"
 		act = func() error { r.Change = nil; return h.Records.Put(id, r) }

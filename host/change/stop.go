@@ -39,10 +39,13 @@ func (h *Host) Stop(ctx context.Context, id string, opts StopOptions) error {
 		return err
 	}
 	defer unlock()
-	if err := h.clear(ctx, record.Stop, id); err != nil {
-		return err
-	}
 	r, err := h.Records.Device(id)
+	if again := err == nil && r.Change != nil && r.Change.Asked && h.is(id, &r); !again || !opts.Force {
+		if err := h.clear(ctx, record.Stop, id); err != nil {
+			return err
+		}
+		r, err = h.Records.Device(id)
+	}
 	switch {
 	case err == nil && r.Kind != "":
 		return h.unmake(ctx, id, r, opts.Force)
@@ -67,7 +70,7 @@ func (h *Host) unmake(ctx context.Context, id string, r record.Device, force boo
 		return &Error{Op: record.Stop, ID: id, Reason: InUse, Holders: holders}
 	}
 	asItWas := r
-	r.Change = &record.Change{Op: record.Stop, PID: os.Getpid(), Began: now(), Made: true}
+	r.Change = &record.Change{Op: record.Stop, PID: os.Getpid(), Began: now(), Made: true, Asked: force}
 	if err := h.Records.Put(id, r); err != nil {
 		return fail(record.Stop, id, Failed, err)
 	}
@@ -75,7 +78,10 @@ func (h *Host) unmake(ctx context.Context, id string, r record.Device, force boo
 	switch {
 	case err == nil, leftBus(err):
 		return errors.Join(err, h.Records.Delete(id))
-	case h.is(id, &asItWas) && !heldUp(err): // nothing was begun
+	case heldUp(err):
+		r.Change.Asked = true
+		return errors.Join(err, h.Records.Put(id, r))
+	case h.is(id, &asItWas): // nothing was begun
 		return errors.Join(err, h.Records.Put(id, asItWas))
 	}
 	return err

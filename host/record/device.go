@@ -41,6 +41,9 @@ type Change struct {
 	// Made is true when the step that makes the device is surely done: before,
 	// a device of this name may be somebody else's.
 	Made bool `json:"made,omitempty"`
+	// Asked is true of a stop that is not to be given up although the device is
+	// in use: it was forced, or the kernel has been asked for it and does it yet.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // Operations of a Change.
