@@ -47,6 +47,24 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestCompletionExpands: nothing; what a type is named is text.
+func TestCompletionExpands(t *testing.T) {
+	dir := t.TempDir()
+	program := "#!/bin/sh\nprintf 'card\\n  t-1\\n  t-$(touch %s/ran)\\n  u-1\\n' " + dir + "\n"
+	if err := os.WriteFile(dir+"/mdevctl", []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-c", `. ../../packaging/completion/mdevctl; COMP_WORDS=(mdevctl start -t t-); COMP_CWORD=3; _kindred_mdevctl mdevctl t- -t; printf '%s\n' "${COMPREPLY[@]}"`)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "t-1\n") || strings.Contains(string(out), "u-1") || !strings.Contains(string(out), `\$`) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(dir + "/ran"); err == nil {
+		t.Error("what the type is named was run")
+	}
+}
+
 // TestCompletion: the completion knows every command and flag, and no other.
 func TestCompletion(t *testing.T) {
 	data, err := os.ReadFile("../../packaging/completion/mdevctl")

@@ -110,13 +110,15 @@ func Named(d tree.Dir, pid int) Process {
 	return Process{pid, name}
 }
 
-// Names lists processes in an error's text: "process 71 (qemu-system-x86)".
+// Names lists processes in an error's text: "process 71 (qemu-system-x86)". A
+// process chooses its name: what is not printed, such as a line's end, is escaped.
 func Names(list []Process) string {
 	names := make([]string, len(list))
 	for i, p := range list {
 		names[i] = "process " + strconv.Itoa(p.PID)
 		if p.Name != "" {
-			names[i] += " (" + p.Name + ")"
+			quoted := strconv.Quote(p.Name)
+			names[i] += " (" + strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + ")"
 		}
 	}
 	return strings.Join(names, " and ")
