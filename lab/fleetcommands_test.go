@@ -25,6 +25,9 @@ const (
 	fleetParent = "0000:00:10.0"
 )
 
+// allAllowed is a policy that forbids nothing.
+const allAllowed = `{manage: [{parent: "*"}], canaries: [{parent: "*"}]}`
+
 // threeHosts are old hardware, new hardware that offers the old type too, and
 // old hardware without a feature.
 func threeHosts(t *testing.T) []Host {
@@ -47,7 +50,7 @@ func TestFleetByCommands(t *testing.T) {
 		run  func(*testing.T, *labFleet)
 	}{
 		{"joined", fleetJoined}, {"targets", fleetTargets}, {"refused", fleetRefused}, {"not allowed there", fleetNotManaged},
-		{"aborted", fleetAborted}, {"completed", fleetCompleted}, {"killed", fleetKilled},
+		{"aborted", fleetAborted}, {"completed", fleetCompleted}, {"late", fleetLate}, {"canary", fleetCanary}, {"killed", fleetKilled},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			here := *f
@@ -144,7 +147,7 @@ func fleetNotManaged(t *testing.T, f *labFleet) {
 	if got := f.gets(m.ID, api.Aborted); !strings.Contains(got.Reason, "operator does not let") || got.Host != "gen8" {
 		t.Errorf("%+v", got)
 	}
-	f.allow("gen9", `manage: [{parent: "*"}]`)
+	f.allow("gen9", allAllowed)
 	f.same(before)
 	f.asks(0, nil, []string{"no claim holds room"}, "claim", "list")
 }
@@ -202,6 +205,9 @@ func fleetCompleted(t *testing.T, f *labFleet) {
 	_, stop := hold(f.ctx, t, f.guests["gen8"], fleetDevice)
 	c, m := f.prepare(fleetDevice, "gen8", "gen9")
 	target := m.Devices[0].Target
+	if got := c.Devices[0].Contract; got == nil || got.Host != "gen8" || got.Type.Full() != fleetType {
+		t.Errorf("what the guest was promised goes along as %+v", got)
+	}
 	if diff := cmp.Diff([]api.Attribute{{Name: "weight", Value: "3"}}, c.Devices[0].Copy); diff != "" {
 		t.Errorf("to be set on the target (-want +got):\n%s", diff)
 	}

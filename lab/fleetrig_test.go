@@ -59,7 +59,7 @@ func newFleet(t *testing.T, hosts ...Host) *labFleet {
 		f.guests[g.Name] = g
 		installKindred(ctx, t, g)
 		install(ctx, t, g, "driver/hold")
-		f.allow(g.Name, `{manage: [{parent: "*"}], canaries: [{parent: "*"}]}`)
+		f.allow(g.Name, allAllowed)
 	}
 	for _, name := range []string{"kindred", "kindredd"} {
 		if err := BuildStatic(ctx, "kindred/cmd/"+name, f.file(name)); err != nil {
@@ -313,8 +313,14 @@ func weightOf(d *inventory.Device) string {
 func (f *labFleet) reports(host, device string, there bool) {
 	f.t.Helper()
 	f.until(fmt.Sprintf("%s reports %s: %v", host, device, there), func() bool {
-		var inv inventory.Inventory
-		f.asks(0, &inv, nil, "host", "show", host)
+		code, stdout, stderr := f.run("kindred", "host", "show", host, "-o", "json")
+		if code == 7 {
+			return false // it has reported nothing yet
+		}
+		inv, err := inventory.Decode([]byte(stdout))
+		if code != 0 || err != nil {
+			f.t.Fatalf("kindred host show %s: exit code %d: %v: %s", host, code, err, stderr)
+		}
 		return (inv.Device(device) != nil) == there
 	})
 }
