@@ -67,7 +67,7 @@ elif ! $debian_root && ! go run ./lab/cmd/kindred-lab prepare; then
 	skip "the lab: packages are missing (see above); as root they are installed"
 else
 	go run ./lab/cmd/kindred-lab prepare libvirt || skip "libvirt in the lab: it could not be downloaded (see above)"
-	KINDRED_LAB=1 go test -count=1 -timeout 30m -v ./lab >bin/lab.out || { cat bin/lab.out; exit 1; }
+	KINDRED_LAB=1 go test -count=1 -timeout 60m -v ./lab >bin/lab.out || { cat bin/lab.out; exit 1; }
 	tail -n 1 bin/lab.out
 	if grep -q '^--- SKIP: TestVFIOByCdev' bin/lab.out; then
 		skip "VFIO devices by cdev and iommufd: the kernel for it is not built (make lab-iommufd, ten minutes)"
