@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,11 +34,14 @@ func (i Identity) String() string { return string(i.Role) + ":" + i.Name }
 
 // nameForm is what a host or a person can be called: it goes into keys, paths
 // and URLs as it is.
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+// It is compiled when it is first asked: every start of kindred would pay for it.
+var nameForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+})
 
 // CheckName refuses names that could not be written everywhere alike.
 func CheckName(name string) error {
-	if !nameForm.MatchString(name) || strings.Contains(name, "..") {
+	if !nameForm().MatchString(name) || strings.Contains(name, "..") {
 		return fmt.Errorf("%q is not a name: letters, digits, and . _ - within", name)
 	}
 	return nil
