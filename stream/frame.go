@@ -19,7 +19,7 @@ const (
 
 	// MaxFrame is the longest body of a frame. Frames of 1 MiB leave the nearer
 	// caches before their sum is made: BenchmarkTLS is slower with them.
-	MaxFrame = 1 << 20
+	MaxFrame = 1 << 18
 	// fullFrame is the payload of a frame that is full: with its head it is a
 	// whole number of TLS records, pages and blocks.
 	fullFrame = MaxFrame - headSize

@@ -22,7 +22,7 @@ func (p Progress) tell(in State, bytes int64) {
 
 // chunkSize is how much is asked for at once. Small reads cost: of a device with
 // 256 MiB, 64 KiB at a time give 1276 MiB/s where 1 MiB gives 1730.
-const chunkSize = 1 << 20
+const chunkSize = 1 << 18
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
