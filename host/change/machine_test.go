@@ -316,6 +316,8 @@ func (m *machine) state() string {
 		})
 		m.must(err)
 	}
+	m.mu.Lock() // what a slow machine does late
+	defer m.mu.Unlock()
 	fmt.Fprintf(&b, "settings %v, places %d\n", m.settings, m.places)
 	return b.String()
 }

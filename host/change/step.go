@@ -245,7 +245,9 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowest*h.patience())
 	defer cancel()
-	err = h.Machine.WriteApart(h.untilHeld(ctx, id), name, text)
+	ctx, unwatch := h.untilHeld(ctx, id)
+	err = h.Machine.WriteApart(ctx, name, text)
+	unwatch()
 	switch {
 	case errors.Is(err, tree.ErrHeldUp):
 		heldUp.Holders = h.Holders(inventory.VF, id)
@@ -262,10 +264,12 @@ const slowest = 30
 var errHeld = errors.New("somebody has it open")
 
 // untilHeld ends with ctx, and earlier when patience is over and a process has
-// the function open.
-func (h *Host) untilHeld(ctx context.Context, id string) context.Context {
+// the function open. It is watched until the function that is returned was called.
+func (h *Host) untilHeld(ctx context.Context, id string) (context.Context, func()) {
 	ctx, held := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
 	go func() {
+		defer close(watched)
 		for {
 			select {
 			case <-ctx.Done():
@@ -278,7 +282,10 @@ func (h *Host) untilHeld(ctx context.Context, id string) context.Context {
 			}
 		}
 	}()
-	return ctx
+	return ctx, func() {
+		held(nil)
+		<-watched
+	}
 }
 
 // Holders are the processes that have the device open, as far as they can be
