@@ -6,13 +6,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -69,23 +64,9 @@ func runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 		return err
 	}
 	defer c.Close()
-	out, _ := cmd.Context().Value(streamKey{}).(io.Writer)
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err = c.Events(ctx, kinds, opts.after, func(e *api.Event) error {
-		text, err := line(e)
-		if err == nil {
-			_, err = io.WriteString(out, text)
-		}
-		return err
-	})
-	switch {
-	case errors.Is(err, context.Canceled):
-		return &exitError{exitInterrupt, nil}
-	case errors.Is(err, syscall.EPIPE): // who read it has seen enough
-		return nil
-	}
-	return refusal(err)
+	return refusal(lasting(cmd, func(ctx context.Context, each func(*api.Event) error) error {
+		return c.Events(ctx, kinds, opts.after, each)
+	}, line))
 }
 
 func eventJSON(e *api.Event) (string, error) {

@@ -6,12 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -61,23 +56,9 @@ func runWatch(cmd *cobra.Command, format string) error {
 		return err
 	}
 	defer h.Close()
-	out, _ := cmd.Context().Value(streamKey{}).(io.Writer)
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err = h.Watch(ctx, events, func(c host.Change) error {
-		text, err := line(&c)
-		if err == nil {
-			_, err = io.WriteString(out, text)
-		}
-		return err
-	})
-	switch {
-	case errors.Is(err, context.Canceled):
-		return &exitError{exitInterrupt, nil}
-	case errors.Is(err, syscall.EPIPE): // who read it has seen enough
-		return nil
-	}
-	return err
+	return lasting(cmd, func(ctx context.Context, each func(*host.Change) error) error {
+		return h.Watch(ctx, events, func(c host.Change) error { return each(&c) })
+	}, line)
 }
 
 func jsonLine(c *host.Change) (string, error) {
