@@ -160,12 +160,9 @@ func (s *Server) stands(ctx context.Context, p *plan, key string, refused error)
 
 // Claim is one claim as it is in the store at this moment.
 func (s *Server) Claim(ctx context.Context, id string) (*api.Claim, error) {
-	r, err := s.store.Get(ctx, store.Key(store.Claim, id))
+	r, err := s.read(ctx, store.Claim, id)
 	if err != nil {
-		return nil, problem(err)
-	}
-	if r == nil {
-		return nil, api.NewProblem(api.NotFound, "claim %s", id)
+		return nil, err
 	}
 	c := new(claimRecord)
 	if err := decode(r, c); err != nil {
@@ -264,18 +261,12 @@ func finish(c *claimRecord, end api.ClaimEnd, t *store.Txn) {
 func (s *Server) changeClaim(ctx context.Context, id string, match int64, change func(*claimRecord, *store.Txn) error) (*api.Claim, error) {
 	key := store.Key(store.Claim, id)
 	for range tries {
-		r, err := s.store.Get(ctx, key)
+		r, err := s.read(ctx, store.Claim, id)
 		if err != nil {
-			return nil, problem(err)
-		}
-		if r == nil {
-			return nil, api.NewProblem(api.NotFound, "claim %s", id)
+			return nil, err
 		}
 		if match != 0 && r.Revision != match {
 			return nil, api.NewProblem(api.RevisionChanged, "claim %s is at revision %d", id, r.Revision)
-		}
-		if !s.view.wait(ctx, r.Revision, requestWait) {
-			return nil, errContended
 		}
 		c := new(claimRecord)
 		if err := decode(r, c); err != nil {

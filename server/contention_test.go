@@ -268,6 +268,37 @@ func TestSameRequest(t *testing.T) {
 	wantCode(t, err, api.KeyReused)
 }
 
+// TestReadThenList: a server that answered with a claim or a migration lists it
+// so too, even when it hears of changes late.
+func TestReadThenList(t *testing.T) {
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 4))
+	one, late := r.start(r.open()), r.start(&slow{Store: r.open()})
+	r.report(one, "a", "b")
+	late.view.wait(t.Context(), one.view.current(), 10*time.Second)
+	m, err := one.CreateMigration(t.Context(), "test", "", api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: []string{dev1}, Target: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := late.Migration(t.Context(), m.ID); err != nil || got.State != m.State || len(late.Migrations("", 0, false).Migrations) != 1 {
+		t.Errorf("%+v, %v, listed: %+v", got, err, late.Migrations("", 0, true))
+	}
+	if _, err := one.Abort(t.Context(), m.ID, 0, api.Abort{}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := one.Claim(t.Context(), m.Claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := late.Claim(t.Context(), m.Claim); err != nil || got.Revision != c.Revision {
+		t.Errorf("%+v, %v, it is %+v", got, err, c)
+	}
+	for _, listed := range late.Claims("", 0, true).Claims {
+		if listed.Revision < c.Revision {
+			t.Errorf("listed as it was: %+v", listed)
+		}
+	}
+}
+
 // slow tells what happened a while later.
 type slow struct{ Store }
 

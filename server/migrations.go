@@ -200,12 +200,9 @@ func (s *Server) Migration(ctx context.Context, id string) (*api.Migration, erro
 }
 
 func (s *Server) readMigration(ctx context.Context, id string) (*migrationRecord, error) {
-	r, err := s.store.Get(ctx, store.Key(store.Migration, id))
+	r, err := s.read(ctx, store.Migration, id)
 	if err != nil {
-		return nil, problem(err)
-	}
-	if r == nil {
-		return nil, api.NewProblem(api.NotFound, "migration %s", id)
+		return nil, err
 	}
 	m := new(migrationRecord)
 	if err := decode(r, m); err != nil {
@@ -293,9 +290,6 @@ func (s *Server) changeMigration(ctx context.Context, id string, match int64, ch
 		}
 		if match != 0 && m.Revision != match {
 			return nil, api.NewProblem(api.RevisionChanged, "migration %s is at revision %d", id, m.Revision)
-		}
-		if !s.view.wait(ctx, m.Revision, requestWait) {
-			return nil, errContended
 		}
 		before := m.Revision
 		changed, err := change(m, s.now().UTC())

@@ -172,6 +172,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// read is one record as it is in the store at this moment, once this server has
+// seen it too: what a client asks next is never answered from before.
+func (s *Server) read(ctx context.Context, kind, id string) (*store.Record, error) {
+	r, err := s.store.Get(ctx, store.Key(kind, id))
+	switch {
+	case err != nil:
+		return nil, problem(err)
+	case r == nil:
+		return nil, api.NewProblem(api.NotFound, "%s %s", kind, id)
+	case !s.view.wait(ctx, r.Revision, requestWait):
+		return nil, api.NewProblem(api.Unavailable, "%s %s changed, and this server has not seen it yet", kind, id)
+	}
+	return r, nil
+}
+
 // commit writes, and waits until this server has seen what was written. A
 // guard that did not hold is no error; the caller looks again.
 func (s *Server) commit(ctx context.Context, t store.Txn) (ok bool, err error) {
