@@ -31,6 +31,7 @@ const (
 	HostObserves    Code = "host-observes"
 	HostNeeded      Code = "host-needed"
 	DeviceClaimed   Code = "device-claimed"
+	NotInUse        Code = "not-in-use"
 	ClaimBound      Code = "claim-bound"
 	ClaimEnded      Code = "claim-ended"
 	WrongState      Code = "wrong-state"
@@ -64,6 +65,7 @@ var codes = map[Code]struct {
 	HostObserves:    {409, "the host's agent observes: it makes and removes nothing"},
 	HostNeeded:      {409, "the host reports, or a claim or a migration depends on it"},
 	DeviceClaimed:   {409, "room is held for this device already"},
+	NotInUse:        {409, "a host may take over only devices that a VM uses"},
 	ClaimBound:      {409, "a migration uses this claim: complete or abort the migration"},
 	ClaimEnded:      {409, "this claim holds no room any more"},
 	WrongState:      {409, "the migration is not in a state for this"},

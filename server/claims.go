@@ -174,16 +174,21 @@ func (s *Server) Claim(ctx context.Context, id string) (*api.Claim, error) {
 
 // Claims lists claims by id.
 func (s *Server) Claims(after string, limit int, all bool) *api.Claims {
+	return s.claims("", &Listed{Page{after, limit}, all})
+}
+
+// claims lists those that hold room on a host; empty: on all.
+func (s *Server) claims(host string, in *Listed) *api.Claims {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	page := &api.Claims{Claims: []api.Claim{}, Revision: s.view.revision}
 	open := make(map[string]*claimRecord)
 	for id, c := range s.view.claims {
-		if all || c.State != api.Ended {
+		if (in.All || c.State != api.Ended) && (host == "" || c.Target == host) {
 			open[id] = c
 		}
 	}
-	for _, id := range pageOf(open, after, limit, &page.Next) {
+	for _, id := range pageOf(open, in.After, in.Limit, &page.Next) {
 		page.Claims = append(page.Claims, open[id].Claim)
 	}
 	return page

@@ -149,9 +149,14 @@ func get[I, O any](a huma.API, id, path, summary string, ask func(context.Contex
 }
 
 func do[I, O any](a huma.API, o huma.Operation, ask func(context.Context, *I) (O, error)) {
+	doIf(a, o, func(ctx context.Context, _ *I) error { return admin(ctx) }, ask)
+}
+
+// doIf registers what others than administrators may ask too.
+func doIf[I, O any](a huma.API, o huma.Operation, may func(context.Context, *I) error, ask func(context.Context, *I) (O, error)) {
 	huma.Register(a, o, func(ctx context.Context, in *I) (*answer[O], error) {
-		if err := admin(ctx); err != nil {
-			return nil, err
+		if err := may(ctx, in); err != nil {
+			return nil, refused(err)
 		}
 		out, err := ask(ctx, in)
 		if err != nil {
@@ -275,6 +280,8 @@ type Listed struct {
 	All bool `query:"all" doc:"also those that are over"`
 }
 
+func listed(ctx context.Context, _ *Listed) error { return known(ctx) }
+
 func (s *Server) registerClaims(a huma.API) {
 	o := op("create-claim", http.MethodPost, api.PathClaims, "Hold room on a target for all devices of one owner at once")
 	do(a, o, func(ctx context.Context, in *struct {
@@ -283,8 +290,8 @@ func (s *Server) registerClaims(a huma.API) {
 	}) (*api.Claim, error) {
 		return s.CreateClaim(ctx, who(ctx).Name, in.Key, in.Body)
 	})
-	get(a, "list-claims", api.PathClaims, "Claims, by id", func(_ context.Context, in *Listed) (*api.Claims, error) {
-		return s.Claims(in.After, in.Limit, in.All), nil
+	doIf(a, op("list-claims", http.MethodGet, api.PathClaims, "Claims, by id; a host sees those that are for it"), listed, func(ctx context.Context, in *Listed) (*api.Claims, error) {
+		return s.claims(hostOf(ctx), in), nil
 	})
 	get(a, "show-claim", api.PathClaim, "One claim", func(ctx context.Context, in *OneOf) (*api.Claim, error) { return s.Claim(ctx, in.ID) })
 	do(a, op("renew-claim", http.MethodPost, api.PathRenew, "Move a claim's deadline"), func(ctx context.Context, in *struct {
@@ -307,18 +314,23 @@ func (s *Server) registerClaims(a huma.API) {
 }
 
 func (s *Server) registerMigrations(a huma.API) {
-	do(a, op("create-migration", http.MethodPost, api.PathMigrations, "Begin a migration: claim a target, or take a claim, and prepare it"), func(ctx context.Context, in *struct {
+	type begin struct {
 		Keyed
 		Body api.MigrationRequest
-	}) (*api.Migration, error) {
-		return s.CreateMigration(ctx, who(ctx).Name, in.Key, in.Body)
+	}
+	doIf(a, op("create-migration", http.MethodPost, api.PathMigrations, "Begin a migration: claim a target, or take a claim, and prepare it"),
+		func(ctx context.Context, in *begin) error { return s.mayBegin(ctx, &in.Body) },
+		func(ctx context.Context, in *begin) (*api.Migration, error) {
+			return s.CreateMigration(ctx, who(ctx).Name, in.Key, in.Body)
+		})
+	doIf(a, op("list-migrations", http.MethodGet, api.PathMigrations, "Migrations, by id; a host sees those from and to it"), listed, func(ctx context.Context, in *Listed) (*api.Migrations, error) {
+		return s.migrations(hostOf(ctx), in), nil
 	})
-	get(a, "list-migrations", api.PathMigrations, "Migrations, by id", func(_ context.Context, in *Listed) (*api.Migrations, error) {
-		return s.Migrations(in.After, in.Limit, in.All), nil
-	})
-	get(a, "show-migration", api.PathMigration, "One migration", func(ctx context.Context, in *OneOf) (*api.Migration, error) { return s.Migration(ctx, in.ID) })
+	see := func(ctx context.Context, in *OneOf) error { return s.maySee(ctx, in.ID) }
+	doIf(a, op("show-migration", http.MethodGet, api.PathMigration, "One migration"), see, func(ctx context.Context, in *OneOf) (*api.Migration, error) { return s.Migration(ctx, in.ID) })
 	step := func(id, path, summary string, change func(context.Context, string, int64) (*api.Migration, error)) {
-		do(a, op(id, http.MethodPost, path, summary), func(ctx context.Context, in *OneOf) (*api.Migration, error) {
+		take := func(ctx context.Context, in *OneOf) error { return s.mayTake(ctx, in.ID) }
+		doIf(a, op(id, http.MethodPost, path, summary), take, func(ctx context.Context, in *OneOf) (*api.Migration, error) {
 			match, err := in.match()
 			if err != nil {
 				return nil, err
@@ -328,10 +340,12 @@ func (s *Server) registerMigrations(a huma.API) {
 	}
 	step("hand-over-migration", api.PathHandOver, "Take the prepared devices: the VM's state may move from now on", s.HandOver)
 	step("complete-migration", api.PathComplete, "The VM runs on the target: the target is the owner", s.Complete)
-	do(a, op("abort-migration", http.MethodPost, api.PathAbort, "The VM stays on the source: the source stays the owner"), func(ctx context.Context, in *struct {
+	type ending struct {
 		OneOf
 		Body api.Abort
-	}) (*api.Migration, error) {
+	}
+	end := func(ctx context.Context, in *ending) error { return s.maySee(ctx, in.ID) }
+	doIf(a, op("abort-migration", http.MethodPost, api.PathAbort, "The VM stays on the source: the source stays the owner"), end, func(ctx context.Context, in *ending) (*api.Migration, error) {
 		match, err := in.match()
 		if err != nil {
 			return nil, err

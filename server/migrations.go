@@ -214,16 +214,21 @@ func (s *Server) readMigration(ctx context.Context, id string) (*migrationRecord
 
 // Migrations lists migrations by id.
 func (s *Server) Migrations(after string, limit int, all bool) *api.Migrations {
+	return s.migrations("", &Listed{Page{after, limit}, all})
+}
+
+// migrations lists those from and to a host; empty: all.
+func (s *Server) migrations(host string, in *Listed) *api.Migrations {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	page := &api.Migrations{Migrations: []api.Migration{}, Revision: s.view.revision}
 	open := make(map[string]*migrationRecord)
 	for id, m := range s.view.migrations {
-		if all || !m.State.Over() {
+		if (in.All || !m.State.Over()) && (host == "" || m.Source == host || m.Target == host) {
 			open[id] = m
 		}
 	}
-	for _, id := range pageOf(open, after, limit, &page.Next) {
+	for _, id := range pageOf(open, in.After, in.Limit, &page.Next) {
 		page.Migrations = append(page.Migrations, open[id].Migration)
 	}
 	return page
