@@ -38,6 +38,6 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
 
 schema: ## write docs/schema and docs/openapi.json from the Go types
-	$(GO) test ./inventory ./compat -run TestSchema -update
+	$(GO) test ./inventory ./compat ./server -run 'TestSchema|TestOpenAPI' -update
 
 .PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt bench fuzz schema

@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"kindred/api"
-	"kindred/compat/proofs"
 	"kindred/fleet"
 	"kindred/inventory"
 )
@@ -99,16 +98,6 @@ func (c *Client) Matrix(ctx context.Context) (*fleet.Matrix, error) {
 // Health asks how the server is.
 func (c *Client) Health(ctx context.Context) (*api.Health, error) {
 	return ask[api.Health](ctx, c, request{method: http.MethodGet, path: api.PathHealth})
-}
-
-// Proofs lists every proof that counts.
-func (c *Client) Proofs(ctx context.Context) (*proofs.File, error) {
-	return ask[proofs.File](ctx, c, request{method: http.MethodGet, path: api.PathProofs})
-}
-
-// AddProofs has proofs kept.
-func (c *Client) AddProofs(ctx context.Context, f *proofs.File) error {
-	return c.do(ctx, request{method: http.MethodPost, path: api.PathProofs, body: f})
 }
 
 // CreateClaim holds room. The same key makes one claim; empty: a new one.

@@ -16,7 +16,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"kindred/api"
-	"kindred/compat/proofs"
 	"kindred/fleet"
 	"kindred/inventory"
 )
@@ -235,19 +234,7 @@ func (s *Server) registerQuestions(a huma.API) {
 	})
 	get(a, "matrix", api.PathMatrix, "Which hosts can send to which, type by type", func(context.Context, *none) (*fleet.Matrix, error) { return s.Matrix(), nil })
 	get(a, "health", api.PathHealth, "How this server is", func(context.Context, *none) (*api.Health, error) { return s.Health(), nil })
-	get(a, "list-proofs", api.PathProofs, "Every proof that counts", func(context.Context, *none) (*proofs.File, error) { return s.Proofs(), nil })
-	o := op("add-proofs", http.MethodPost, api.PathProofs, "Keep proofs that a trusted key signed")
-	o.MaxBodyBytes = proofs.MaxSize
-	o.SkipValidateBody = true // proofs.Decode is stricter
-	do(a, o, func(ctx context.Context, in *struct {
-		RawBody []byte `contentType:"application/json"`
-	}) (*api.Health, error) {
-		f, err := proofs.Decode(in.RawBody)
-		if err != nil {
-			return nil, api.NewProblem(api.BadRequest, "%v", err)
-		}
-		return s.Health(), s.AddProofs(ctx, f)
-	})
+	s.registerProofs(a)
 }
 
 // OneOf is one thing, at a revision if it is to be changed at that one.

@@ -140,7 +140,7 @@ func (r *rig) start(s Store) *running {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(r.t.Output(), nil))
 	}
-	server := New(Config{Store: s, Catalogs: r.catalogs, ProofKeys: r.keys, Now: r.clock, Sweep: -1, Log: log})
+	server := New(Config{Store: s, Catalogs: r.catalogs, ProofKeys: func() ([]proofs.NamedKey, error) { return r.keys, nil }, Now: r.clock, Sweep: -1, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan struct{})
 	go func() {

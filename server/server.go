@@ -32,8 +32,9 @@ type Store interface {
 type Config struct {
 	Store    Store
 	Catalogs *compat.Catalogs
-	// ProofKeys are trusted: proofs that one of them signed count.
-	ProofKeys []proofs.NamedKey
+	// ProofKeys are the keys that are trusted now: proofs that one of them signed
+	// count. It is asked whenever proofs come; nil: none is trusted.
+	ProofKeys func() ([]proofs.NamedKey, error)
 	Log       *slog.Logger
 	Version   string
 	Now       func() time.Time // nil: the clock's

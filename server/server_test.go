@@ -144,8 +144,8 @@ func TestFleet(t *testing.T) {
 	if claim, err = c.Claim(ctx, claim.ID); err != nil || claim.State != api.Ended || claim.End != api.EndCompleted {
 		t.Errorf("%+v, %v", claim, err)
 	}
-	list, err := c.Proofs(ctx)
-	if err != nil || len(list.Proofs) != 1 || list.Proofs[0].Grade.String() != "observed" || list.Proofs[0].Source.Host != "a" {
+	list, err := c.Proofs(ctx, api.ProofFilter{Host: "a"})
+	if err != nil || len(list) != 1 || list[0].Proof.Grade.String() != "observed" || list[0].Origin != api.Observed || list[0].Proof.Source.Host != "a" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if open, err := c.Claims(ctx, false); err != nil || len(open) != 0 {

@@ -54,7 +54,7 @@ func (v *view) take(r *store.Record, dirty map[string]bool) {
 			if f, err = proofs.Decode(r.Value); err != nil {
 				break
 			}
-			v.proofs[name] = f.Proofs
+			v.proofs[name] = f
 			break
 		}
 		delete(v.proofs, name)

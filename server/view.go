@@ -14,6 +14,7 @@ import (
 
 	"kindred/api"
 	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/fleet"
 	"kindred/inventory"
 	"kindred/server/store"
@@ -78,7 +79,7 @@ type view struct {
 	devices    map[string]store.Record    // HOST/ID -> its claim
 	replicas   map[string]bool
 	revoked    map[string]trust.Revocation // by serial number, and by identity
-	proofs     map[string][]compat.Proof   // by key in the store
+	proofs     map[string]*proofs.File     // by key in the store
 	engine     *compat.Engine
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
 	counted    map[string]bool             // static parts that the index knows
@@ -101,7 +102,7 @@ func (v *view) clear() {
 	v.claims, v.migrations = make(map[string]*claimRecord), make(map[string]*migrationRecord)
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
 	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
-	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string][]compat.Proof)
+	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string]*proofs.File)
 }
 
 // current is the revision that the view is at.
@@ -180,12 +181,12 @@ func (v *view) apply(changes []store.Record, revision int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	dirty := make(map[string]bool)
-	proofs := false
+	proved := false
 	for i := range changes {
 		v.take(&changes[i], dirty)
-		proofs = proofs || strings.HasPrefix(changes[i].Key, store.Proof+"/")
+		proved = proved || strings.HasPrefix(changes[i].Key, store.Proof+"/")
 	}
-	if proofs {
+	if proved {
 		v.learn()
 	} else {
 		v.show(v.index.Load(), dirty)
@@ -203,7 +204,7 @@ func (v *view) step(revision int64) {
 func (v *view) learn() {
 	var known []compat.Proof
 	for _, key := range slices.Sorted(maps.Keys(v.proofs)) {
-		known = append(known, v.proofs[key]...)
+		known = append(known, v.proofs[key].Proofs...)
 	}
 	v.engine = compat.NewEngine(v.catalogs, known)
 	v.counted = make(map[string]bool)

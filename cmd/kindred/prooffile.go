@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"kindred/client"
 	"kindred/compat/proofs"
 	"kindred/prove"
 )
@@ -75,19 +76,49 @@ func runProofExport(cmd *cobra.Command, args []string, out string) error {
 }
 
 func newProofImport() *cobra.Command {
+	where := new(whereFlags)
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
 		Short: "Keep proofs that a trusted key signed",
-		Long: `Keep files of proofs that a trusted key signed. Put the public keys that this
-site trusts into /etc/kindred/proof-keys.d, one file of the ending .pub each.`,
+		Long: `Keep files of proofs that a trusted key signed: on the server where one is known,
+for the whole fleet, else on this host. Put the public keys that are trusted into
+/etc/kindred/proof-keys.d there, one file of the ending .pub each.`,
 		Example: "  kindred proof import proofs.json",
 		Args:    cobra.MinimumNArgs(1),
-		RunE:    runProofImport,
+		RunE:    func(cmd *cobra.Command, args []string) error { return runProofImport(cmd, where, args) },
 	}
+	where.add(cmd.Flags())
 	return cmd
 }
 
-func runProofImport(cmd *cobra.Command, args []string) error {
+// sendProofs has the server keep files of proofs, one after the other.
+func sendProofs(cmd *cobra.Command, c *client.Client, args []string) error {
+	var files []*proofs.File
+	for _, name := range args {
+		f, err := readProofs(name)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	for i, f := range files {
+		if err := c.AddProofs(cmd.Context(), f); err != nil {
+			return refusal(fmt.Errorf("import %s: %w", args[i], err))
+		}
+		cmd.Printf("%s of %s kept by the server\n", plural(len(f.Proofs), "proof"), clean(args[i]))
+	}
+	return nil
+}
+
+func runProofImport(cmd *cobra.Command, where *whereFlags, args []string) error {
+	c, err := where.find(cmd)
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+		return sendProofs(cmd, c, args)
+	}
 	store := prove.DefaultStore()
 	var files []*proofs.File
 	for _, name := range args { // all or none

@@ -143,9 +143,11 @@ func (u untilEnd) Write(p []byte) (int, error) {
 	return u.to.Write(p)
 }
 
-// writeStream writes the file whole or not at all.
+// writeStream writes the file whole or not at all. Until it is whole it has no
+// name: of a process that is killed nothing is left, as far as the file system
+// can that.
 func writeStream(ctx context.Context, name string, write func(io.Writer) error) error {
-	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
+	f, err := pending(name)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
@@ -157,4 +159,20 @@ func writeStream(ctx context.Context, name string, write func(io.Writer) error) 
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
+}
+
+// pendingFile is a file that takes its name when it is whole.
+type pendingFile interface {
+	io.Writer
+	CloseAtomicallyReplace() error
+	Cleanup() error
+}
+
+// pending begins a file that only its owner can read.
+func pending(name string) (pendingFile, error) {
+	f, err := nameless(name)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
+	}
+	return f, err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +21,8 @@ import (
 
 	"kindred/api"
 	"kindred/client"
+	"kindred/compat"
+	"kindred/compat/proofs"
 	"kindred/inventory"
 )
 
@@ -75,6 +78,11 @@ func TestScripts(t *testing.T) {
 			"makes": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(makes(ts.Getenv("KINDRED_SERVER"), args[0]))
 			},
+			// transferred FROM TO TYPE FILE writes a proof, signed by nobody, of an
+			// accepted transfer between two recorded hosts.
+			"transferred": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(writeProof(args[0], args[1], args[2], ts.MkAbs(args[3])))
+			},
 			// exits CODE PROGRAM ARGS... wants that exit code.
 			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[0])
@@ -98,12 +106,50 @@ func TestScripts(t *testing.T) {
 				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &list))
 				ts.Setenv(args[0], list[0].ID)
 			},
+			// key NAME FILE takes the first proof's key of a listing into a variable.
+			"key": func(ts *testscript.TestScript, _ bool, args []string) {
+				var list []struct{ Key string }
+				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &list))
+				ts.Setenv(args[0], list[0].Key)
+			},
 			// word NAME FILE takes the second word of a file into a variable.
 			"word": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], strings.TrimSuffix(strings.Fields(ts.ReadFile(args[1]))[1], ":"))
 			},
 		},
 	})
+}
+
+// writeProof writes a file with the proof of one transfer of a type.
+func writeProof(from, to, typ, file string) error {
+	catalogs, err := compat.NewCatalogs(compat.BuiltIn(), nil)
+	if err != nil {
+		return err
+	}
+	engine := compat.NewEngine(catalogs, nil)
+	var ends []*compat.Offer
+	for _, name := range []string{from, to} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		inv, err := inventory.Decode(data)
+		if err != nil {
+			return err
+		}
+		offers := engine.Offers(inv)
+		ends = append(ends, offers[slices.IndexFunc(offers, func(o *compat.Offer) bool { return o.Type().Full() == typ })])
+	}
+	p, err := engine.About(engine.Instance(ends[0]), ends[1])
+	if err != nil {
+		return err
+	}
+	p.Grade, p.Result, p.Controls, p.Tries, p.Time, p.Detail = compat.WorkingState, compat.Accepted, true, 2, time.Now().UTC().Add(-time.Minute), "written by a test"
+	data, err := (&proofs.File{Proofs: []compat.Proof{p}, Signatures: []proofs.Signature{}}).Encode()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o644)
 }
 
 func report(server string, mode api.Mode, name string) error {

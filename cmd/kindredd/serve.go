@@ -62,7 +62,7 @@ and of which a copy belongs into a safe: a backup of the store does not have it.
 	opts.trust.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&opts.catalogs, "catalogs", "/etc/kindred/catalog.d", "the site's catalogs, `DIR`/*.yaml")
-	fs.StringVar(&opts.keys, "proof-keys", prove.DefaultStore().Site, "keys whose proofs are taken, `DIR`/*.pub")
+	fs.StringVar(&opts.keys, "proof-keys", prove.DefaultStore().Site, "keys whose proofs are taken, `DIR`/*.pub; it is read whenever proofs come")
 	fs.DurationVar(&opts.ttl, "claim-ttl", 0, "how long a claim holds room unless asked otherwise (10m)")
 	fs.DurationVar(&opts.interval, "interval", 0, "how often an agent is to be heard (10s)")
 	fs.DurationVar(&opts.timeout, "timeout", 0, "after how long a host is taken for silent (35s)")
@@ -80,8 +80,7 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 	}
 	trusted := prove.DefaultStore()
 	trusted.Site = opts.keys
-	keys, err := trusted.Trusted()
-	if err != nil {
+	if _, err := trusted.Trusted(); err != nil {
 		return &exitError{exitInput, err}
 	}
 	level := slog.LevelWarn
@@ -103,7 +102,7 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 		return err
 	}
 	s := server.New(server.Config{
-		Store: kept, Catalogs: site, ProofKeys: keys, Log: log, Version: ownVersion(), SealKey: key,
+		Store: kept, Catalogs: site, ProofKeys: trusted.Trusted, Log: log, Version: ownVersion(), SealKey: key,
 		TTL: opts.ttl, Interval: opts.interval, Timeout: opts.timeout,
 	})
 	own, err := opts.trust.config(ctx, s, &opts.listen)
