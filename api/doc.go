@@ -31,6 +31,11 @@ const (
 	PathTargets     = "/v1/targets"
 	PathJoint       = "/v1/joint"
 	PathMatrix      = "/v1/matrix"
+	PathReach       = "/v1/reach"
+	PathChoices     = "/v1/choices"
+	PathWhatIf      = "/v1/whatif"
+	PathDrain       = "/v1/drain"
+	PathRollout     = "/v1/rollout"
 	PathClaims      = "/v1/claims"
 	PathClaim       = "/v1/claims/{id}"
 	PathRenew       = "/v1/claims/{id}/renew"
@@ -73,6 +78,7 @@ const (
 const (
 	MaxBody    = 1 << 20 // of a request, but a static part
 	MaxStatic  = 8 << 20 // of a static part, before it is compressed
+	MaxLong    = 8 << 20 // of a question over the whole fleet: it may name owners and hosts
 	MaxPage    = 1000    // things in one answer
 	MaxDevices = 32      // of one claim
 )

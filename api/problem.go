@@ -38,6 +38,8 @@ const (
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
 	NoAuthority     Code = "no-authority"
+	TooBusy         Code = "too-busy"
+	TooLong         Code = "too-long"
 	Unavailable     Code = "unavailable"
 	Internal        Code = "internal"
 )
@@ -72,6 +74,8 @@ var codes = map[Code]struct {
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
+	TooBusy:         {429, "the server is at as many long questions as it takes at once: try again"},
+	TooLong:         {503, "the answer took longer than the server takes for one: ask about less"},
 	Unavailable:     {503, "the store cannot be reached, or has no majority: try again"},
 	Internal:        {500, "the server failed"},
 }

@@ -7,8 +7,8 @@
 //
 //   - A refusal of the server is an [*api.Problem], whatever else went wrong is
 //     not.
-//   - Of several servers, the next is asked when one cannot be reached or has no
-//     store. A request that makes something carries a key, so that it makes one
+//   - Of several servers, the next is asked when one cannot be reached, has no
+//     store, or is busy. A request that makes something carries a key, so that it makes one
 //     thing however often it had to be sent.
 //   - Nothing waits for ever: who asks bounds a request by its context, and a
 //     stream that falls silent ends.
@@ -113,7 +113,7 @@ func (c *Client) do(ctx context.Context, r request) error {
 		}
 		failed = errors.Join(failed, err)
 		p, refused := errors.AsType[*api.Problem](err)
-		if ctx.Err() != nil || refused && p.Code != api.Unavailable {
+		if ctx.Err() != nil || refused && p.Code != api.Unavailable && p.Code != api.TooBusy {
 			return err
 		}
 	}

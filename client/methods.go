@@ -95,6 +95,31 @@ func (c *Client) Matrix(ctx context.Context) (*fleet.Matrix, error) {
 	return ask[fleet.Matrix](ctx, c, request{method: http.MethodGet, path: api.PathMatrix})
 }
 
+// Reach asks how far all devices reach.
+func (c *Client) Reach(ctx context.Context, r *api.ReachRequest) (*fleet.Reach, error) {
+	return ask[fleet.Reach](ctx, c, request{method: http.MethodPost, path: api.PathReach, body: r})
+}
+
+// Choices asks which type keeps a new device most movable.
+func (c *Client) Choices(ctx context.Context) (*fleet.Choices, error) {
+	return ask[fleet.Choices](ctx, c, request{method: http.MethodGet, path: api.PathChoices})
+}
+
+// WhatIf asks whom a change would strand.
+func (c *Client) WhatIf(ctx context.Context, r *api.WhatIfRequest) (*fleet.WhatIf, error) {
+	return ask[fleet.WhatIf](ctx, c, request{method: http.MethodPost, path: api.PathWhatIf, body: r})
+}
+
+// PlanDrain asks for a plan that empties some hosts.
+func (c *Client) PlanDrain(ctx context.Context, r *api.DrainRequest) (*fleet.Plan, error) {
+	return ask[fleet.Plan](ctx, c, request{method: http.MethodPost, path: api.PathDrain, body: r})
+}
+
+// PlanRollout asks for a plan that empties hosts in turns.
+func (c *Client) PlanRollout(ctx context.Context, r *api.RolloutRequest) (*fleet.Rollout, error) {
+	return ask[fleet.Rollout](ctx, c, request{method: http.MethodPost, path: api.PathRollout, body: r})
+}
+
 // Health asks how the server is.
 func (c *Client) Health(ctx context.Context) (*api.Health, error) {
 	return ask[api.Health](ctx, c, request{method: http.MethodGet, path: api.PathHealth})

@@ -40,6 +40,9 @@ func (f *Fleet) Canaries() []Canary {
 	r := f.reacher()
 	hosts := make(map[*deviceClass]*host) // the first with such a device
 	for h := range f.hosts.all {
+		if f.ended() {
+			break
+		}
 		for at := range h.devices {
 			c := h.devices[at].class
 			r.kind(c).number++
@@ -135,6 +138,9 @@ func (r *reacher) freed(keys map[*deviceClass]map[*offer]*pending) []*stuck {
 	sets := make(map[string]*stuck)
 	var order []*stuck
 	for h := range r.fleet.hosts.all {
+		if r.fleet.ended() {
+			break
+		}
 		seen := make(map[place]*stuck)
 		for at := range h.devices {
 			c := h.devices[at].class

@@ -15,6 +15,7 @@ import (
 // that could be created now, most movable first.
 type Choices struct {
 	Simulated bool     `json:"simulated,omitempty"` // some of these hosts do not exist
+	Silent    int      `json:"silent,omitempty"`    // hosts that do not report; they are left out
 	Types     []Choice `json:"types"`
 }
 

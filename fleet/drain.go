@@ -15,9 +15,9 @@ import (
 // Owner is who a set of devices belongs to: a VM. Its devices are on one host
 // and move together.
 type Owner struct {
-	Name    string
-	Devices []string // as Source takes them
-	Apart   []string // labels; two owners with one in common are never put on one host
+	Name    string   `json:"name"`
+	Devices []string `json:"devices"`         // as Source takes them
+	Apart   []string `json:"apart,omitempty"` // labels; two owners with one in common are never put on one host
 }
 
 // DrainOptions are the limits of a plan.
@@ -99,6 +99,9 @@ func (f *Fleet) Drain(hosts []string, opts DrainOptions) (*Plan, error) {
 func (p *packing) plan(hosts []string) *Plan {
 	plan := &Plan{Simulated: p.fleet.simulated > 0, Hosts: hosts, Owners: len(p.jobs), Moves: []Move{}, Stays: []Stay{}, Owned: len(p.opts.Owners) > 0}
 	for _, j := range p.jobs {
+		if p.fleet.ended() {
+			return plan
+		}
 		if j.to == nil {
 			plan.Stays = append(plan.Stays, p.stay(j))
 			continue

@@ -21,7 +21,8 @@ type Fleet struct {
 	cells     []*cell // by layout; nil where no host has it
 	ids       list[reference]
 	ages      list[age]
-	simulated int // hosts that do not exist
+	simulated int             // hosts that do not exist
+	done      <-chan struct{} // see Within
 }
 
 // New makes a fleet of the inventories. Two of one host are an error.

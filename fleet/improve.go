@@ -33,7 +33,7 @@ func (p *packing) improve() {
 	}
 	p.tries = improveTries + improveEach*len(p.jobs)
 	for _, j := range left {
-		if p.tries <= 0 {
+		if p.tries <= 0 || p.fleet.ended() {
 			break
 		}
 		p.squeeze(j, improveDepth, make(map[*host]bool))
@@ -221,7 +221,7 @@ func (x *exhaustion) try(n, moved int) bool {
 	if n == len(x.jobs) || moved+len(x.jobs)-n <= x.most {
 		return true
 	}
-	if x.tries++; x.tries > exactTries {
+	if x.tries++; x.tries > exactTries || x.tries%1024 == 0 && x.fleet.ended() {
 		return false
 	}
 	j, from := x.jobs[n], 0

@@ -154,7 +154,9 @@ func (f *Fleet) rebuilt(news []*host, gone []string) *Fleet {
 	for _, h := range news {
 		left[h.name] = h
 	}
-	return build(f.kinds, slices.Collect(maps.Values(left)))
+	next := build(f.kinds, slices.Collect(maps.Values(left)))
+	next.done = f.done
+	return next
 }
 
 // all is every offer known by now.

@@ -51,6 +51,9 @@ func (f *Fleet) Matrix() *Matrix {
 		t := &m.Types[i]
 		judged := make(map[[2]*layout]*Cell) // nil where the sender does not offer it
 		for from := range f.hosts.all {
+			if f.ended() {
+				break
+			}
 			for to := range f.hosts.all {
 				if from == to {
 					continue

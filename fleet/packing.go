@@ -259,6 +259,9 @@ func (p *packing) inOrder(kinds []*jobKind, order func(a, b *jobKind) int) {
 		// What is kept apart has fewer hosts still.
 		slices.SortStableFunc(jobs, func(a, b *job) int { return cmp.Compare(len(b.apart), len(a.apart)) })
 		for _, j := range jobs {
+			if p.fleet.ended() {
+				return
+			}
 			p.settle(j)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 type Reach struct {
 	Simulated bool          `json:"simulated,omitempty"` // some of these hosts do not exist
 	Hosts     int           `json:"hosts"`
+	Silent    int           `json:"silent,omitempty"` // hosts that do not report; they and their devices are left out
 	Devices   int           `json:"devices"`
 	Kinds     []Kind        `json:"kinds"`          // by the most devices
 	Stranded  []DeviceReach `json:"stranded"`       // devices that could go nowhere now, by host
@@ -82,6 +83,9 @@ func (f *Fleet) Reach(each bool) *Reach {
 	r := f.reacher()
 	answer := &Reach{Simulated: f.simulated > 0, Hosts: f.hosts.size, Kinds: []Kind{}, Stranded: []DeviceReach{}, OneLeft: []DeviceReach{}}
 	for h := range f.hosts.all {
+		if f.ended() {
+			break
+		}
 		for at := range h.devices {
 			k := r.kind(h.devices[at].class)
 			k.number++

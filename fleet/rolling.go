@@ -48,6 +48,9 @@ func (f *Fleet) rolling(hosts []string, size int, changes []Change, opts DrainOp
 	}
 	done := make(map[string]bool)
 	for wave := range slices.Chunk(hosts, max(size, 1)) {
+		if f.ended() {
+			break
+		}
 		p, err := f.packing(wave, opts)
 		if err != nil {
 			return nil, err

@@ -75,6 +75,9 @@ func (f *Fleet) under(engine *compat.Engine) (*Fleet, error) {
 	makes := make(map[*hostMake]*hostMake)
 	var hosts []*host
 	for h := range f.hosts.all {
+		if f.ended() {
+			break
+		}
 		m := makes[h.make]
 		if m == nil {
 			var err error
@@ -89,7 +92,9 @@ func (f *Fleet) under(engine *compat.Engine) (*Fleet, error) {
 		}
 		hosts = append(hosts, next)
 	}
-	return build(k, hosts), nil
+	next := build(k, hosts)
+	next.done = f.done
+	return next, nil
 }
 
 // changed is the fleet with one change: makes are changed, and their hosts with
@@ -105,6 +110,9 @@ func (f *Fleet) changed(c Change) (*Fleet, error) {
 	makes := make(map[*hostMake]*hostMake)
 	hit := false
 	for h := range f.hosts.all {
+		if f.ended() {
+			break
+		}
 		if !matches(c.Hosts, h.name) {
 			continue
 		}

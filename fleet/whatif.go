@@ -11,14 +11,15 @@ import (
 type WhatIf struct {
 	Simulated bool         `json:"simulated,omitempty"` // some of these hosts do not exist
 	Changes   []string     `json:"changes"`
-	Hosts     [2]int       `json:"hosts"`    // before and after
-	Devices   [2]int       `json:"devices"`  // before and after
-	Stranded  []DeviceTurn `json:"stranded"` // that had a host to go to and would have none
-	Freed     []DeviceTurn `json:"freed"`    // that had none and would have one
-	Fewer     int          `json:"fewer"`    // other devices that would reach fewer hosts
-	More      int          `json:"more"`     // other devices that would reach more
-	Gone      []string     `json:"gone"`     // devices that would go with their host or parent, as HOST/DEVICE
-	Canaries  []Canary     `json:"canaries"` // what would settle the unknowns there would be
+	Hosts     [2]int       `json:"hosts"`            // before and after
+	Silent    int          `json:"silent,omitempty"` // hosts that do not report; they and their devices are left out
+	Devices   [2]int       `json:"devices"`          // before and after
+	Stranded  []DeviceTurn `json:"stranded"`         // that had a host to go to and would have none
+	Freed     []DeviceTurn `json:"freed"`            // that had none and would have one
+	Fewer     int          `json:"fewer"`            // other devices that would reach fewer hosts
+	More      int          `json:"more"`             // other devices that would reach more
+	Gone      []string     `json:"gone"`             // devices that would go with their host or parent, as HOST/DEVICE
+	Canaries  []Canary     `json:"canaries"`         // what would settle the unknowns there would be
 }
 
 // DeviceTurn is how far a device reaches, before and after.
@@ -44,6 +45,9 @@ func (f *Fleet) WhatIf(s Supposition) (*WhatIf, error) {
 	}
 	before, after := f.reacher(), next.reacher()
 	for h := range f.hosts.all {
+		if f.ended() {
+			break
+		}
 		there := next.host(h.name)
 		for at := range h.devices {
 			id := h.devices[at].id

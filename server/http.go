@@ -159,10 +159,18 @@ func doIf[I, O any](a huma.API, o huma.Operation, may func(context.Context, *I) 
 		}
 		out, err := ask(ctx, in)
 		if err != nil {
-			return nil, refused(err)
+			return nil, later(refused(err))
 		}
 		return &answer[O]{out}, nil
 	})
+}
+
+// later says when to try again what is refused for the moment.
+func later(p *api.Problem) error {
+	if p.Code != api.TooBusy && p.Code != api.Unavailable {
+		return p
+	}
+	return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {"1"}})
 }
 
 func (s *Server) registerHosts(a huma.API) {
@@ -232,7 +240,7 @@ func (s *Server) registerQuestions(a huma.API) {
 	do(a, op("joint", http.MethodPost, api.PathJoint, "Which hosts all devices of one owner can move to together"), func(_ context.Context, in *struct{ Body api.JointRequest }) (*fleet.Joint, error) {
 		return s.Joint(&in.Body)
 	})
-	get(a, "matrix", api.PathMatrix, "Which hosts can send to which, type by type", func(context.Context, *none) (*fleet.Matrix, error) { return s.Matrix(), nil })
+	s.registerLong(a)
 	get(a, "health", api.PathHealth, "How this server is", func(context.Context, *none) (*api.Health, error) { return s.Health(), nil })
 	s.registerProofs(a)
 }

@@ -48,7 +48,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for _, path := range []string{
 		api.PathHosts, api.PathHost, api.PathReport, api.PathAlive, api.PathAssignments, api.PathStatus, api.PathStatic, api.PathTargets, api.PathJoint,
-		api.PathMatrix, api.PathClaims, api.PathClaim, api.PathRenew, api.PathMigrations, api.PathMigration, api.PathHandOver, api.PathComplete,
+		api.PathMatrix, api.PathReach, api.PathChoices, api.PathWhatIf, api.PathDrain, api.PathRollout, api.PathClaims, api.PathClaim, api.PathRenew, api.PathMigrations, api.PathMigration, api.PathHandOver, api.PathComplete,
 		api.PathAbort, api.PathProofs, api.PathEvents, api.PathJoin, api.PathHealth,
 	} {
 		if paths.Paths[path] == nil {

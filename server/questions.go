@@ -49,9 +49,6 @@ func (s *Server) Joint(req *api.JointRequest) (*fleet.Joint, error) {
 	return answer, nil
 }
 
-// Matrix answers which hosts can send to which.
-func (s *Server) Matrix() *fleet.Matrix { return s.fleet().Matrix() }
-
 func (s *Server) fleet() *fleet.Fleet { return s.view.index.Load().Fleet() }
 
 // Health is how this server is.

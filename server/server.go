@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ type Config struct {
 	// Sweep is how often deadlines are looked at; 0 stands for a second, and
 	// negative for never: who made the server calls [Server.Sweep].
 	Sweep time.Duration
+	// LongQuestions is how many questions over the whole fleet are answered at
+	// once; 0 stands for as many as there are processors.
+	LongQuestions int
 }
 
 // Server is one server of a fleet.
@@ -65,6 +69,7 @@ type Server struct {
 	live    liveness
 	writes  chan *write
 	turns   turns
+	long    chan struct{} // one for each long question that is being answered
 }
 
 // New makes a server, which knows nothing until [Server.Run] was called.
@@ -80,6 +85,9 @@ func New(c Config) *Server {
 	or(&c.MaxTTL, 24*time.Hour)
 	or(&c.Keep, 7*24*time.Hour)
 	or(&c.Sweep, time.Second)
+	if c.LongQuestions == 0 {
+		c.LongQuestions = runtime.GOMAXPROCS(0)
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -88,7 +96,7 @@ func New(c Config) *Server {
 	}
 	return &Server{
 		config: c, store: c.Store, log: c.Log, now: c.Now, replica: rand.Text(),
-		view: newView(c.Catalogs, c.Log), live: newLiveness(), writes: make(chan *write), turns: newTurns(),
+		view: newView(c.Catalogs, c.Log), live: newLiveness(), writes: make(chan *write), turns: newTurns(), long: make(chan struct{}, c.LongQuestions),
 	}
 }
 

@@ -202,11 +202,7 @@ func (v *view) step(revision int64) {
 
 // learn makes the index anew: what is known of drivers changed.
 func (v *view) learn() {
-	var known []compat.Proof
-	for _, key := range slices.Sorted(maps.Keys(v.proofs)) {
-		known = append(known, v.proofs[key].Proofs...)
-	}
-	v.engine = compat.NewEngine(v.catalogs, known)
+	v.engine = compat.NewEngine(v.catalogs, v.known())
 	v.counted = make(map[string]bool)
 	all := make(map[string]bool, len(v.hosts))
 	for name := range v.hosts {
@@ -215,6 +211,14 @@ func (v *view) learn() {
 	index := fleet.NewIndex(v.engine)
 	v.show(index, all)
 	v.index.Store(index) // whoever asks meanwhile sees the old one, whole
+}
+
+// known are the proofs that count.
+func (v *view) known() (list []compat.Proof) {
+	for _, key := range slices.Sorted(maps.Keys(v.proofs)) {
+		list = append(list, v.proofs[key].Proofs...)
+	}
+	return list
 }
 
 // show puts hosts into the index as they answer now: with the room that claims

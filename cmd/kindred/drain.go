@@ -5,17 +5,19 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
+	"kindred/client"
 	"kindred/fleet"
 )
 
 type drainOptions struct {
+	server   serverFlags
 	files    inputFlags
 	catalogs catalogFlags
 	proofs   proofFlags
@@ -32,7 +34,7 @@ type drainOptions struct {
 func newDrain() *cobra.Command {
 	opts := new(drainOptions)
 	cmd := &cobra.Command{
-		Use:   "drain HOSTS --inventory FILES",
+		Use:   "drain HOSTS [--inventory FILES]",
 		Short: "Plan to move every owner off some hosts",
 		Long: `Plan moves that take every owner of devices off some hosts: where each goes, and
 which parent and type each of its devices gets. HOSTS are names or globs,
@@ -52,6 +54,9 @@ With --wave the hosts are drained so many at a time, as an upgrade of all of
 them does: a host that was emptied is changed as --build, --kernel, --firmware
 and --fact say, and takes owners again.
 
+Without --inventory a server is asked, where one is known: no move goes to a host
+that does not report, and room is what claims leave.
+
 This plans; it moves nothing.
 
 Exit code: 0 every owner can be moved, 4 some cannot.`,
@@ -66,6 +71,7 @@ Exit code: 0 every owner can be moved, 4 some cannot.`,
 			return runDrain(cmd, opts, args[0])
 		},
 	}
+	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.proofs.add(cmd.Flags())
@@ -89,8 +95,6 @@ func (o *drainOptions) check(cmd *cobra.Command) ([]fleet.Change, error) {
 		return nil, err
 	}
 	switch {
-	case len(o.files.inventories) == 0:
-		return nil, usage(cmd, errors.New("--inventory is needed"))
 	case o.atOnce < 0 || o.wave < 0 || o.maxAge < 0:
 		return nil, usage(cmd, errors.New("--at-once, --wave and --max-age are not negative"))
 	case len(changes) > 0 && o.wave == 0:
@@ -110,21 +114,56 @@ func runDrain(cmd *cobra.Command, opts *drainOptions, names string) error {
 			return err
 		}
 	}
+	globs := strings.Split(names, ",")
+	c, err := opts.server.instead(cmd, opts.files.inventories, "max-age")
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+		return askDrain(cmd, opts, c, &api.RolloutRequest{Wave: opts.wave, Changes: changes, DrainRequest: api.DrainRequest{
+			Hosts: globs, Owners: limits.Owners, Policy: limits.Policy, AtOnce: limits.AtOnce, Proven: limits.Proven,
+		}})
+	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
-	hosts, err := hostsNamed(f, names)
+	hosts, err := f.Named(globs)
 	if err != nil {
-		return err
+		return noSuch(err)
 	}
 	if opts.wave > 0 {
-		return runRolling(cmd, opts, f, hosts, changes, limits)
+		r, err := f.Rolling(hosts, opts.wave, changes, limits)
+		if err != nil {
+			return noSuch(err)
+		}
+		return showRollout(cmd, opts, r)
 	}
 	plan, err := f.Drain(hosts, limits)
 	if err != nil {
 		return noSuch(err)
 	}
+	return showPlan(cmd, opts, plan)
+}
+
+// askDrain has a server plan.
+func askDrain(cmd *cobra.Command, opts *drainOptions, c *client.Client, r *api.RolloutRequest) error {
+	if opts.wave > 0 {
+		answer, err := c.PlanRollout(cmd.Context(), r)
+		if err != nil {
+			return refusal(err)
+		}
+		return showRollout(cmd, opts, answer)
+	}
+	plan, err := c.PlanDrain(cmd.Context(), &r.DrainRequest)
+	if err != nil {
+		return refusal(err)
+	}
+	return showPlan(cmd, opts, plan)
+}
+
+func showPlan(cmd *cobra.Command, opts *drainOptions, plan *fleet.Plan) error {
 	if err := opts.output.print(cmd, plan, func() { printPlan(cmd, plan) }); err != nil {
 		return err
 	}
@@ -134,11 +173,7 @@ func runDrain(cmd *cobra.Command, opts *drainOptions, names string) error {
 	return nil
 }
 
-func runRolling(cmd *cobra.Command, opts *drainOptions, f *fleet.Fleet, hosts []string, changes []fleet.Change, limits fleet.DrainOptions) error {
-	r, err := f.Rolling(hosts, opts.wave, changes, limits)
-	if err != nil {
-		return noSuch(err)
-	}
+func showRollout(cmd *cobra.Command, opts *drainOptions, r *fleet.Rollout) error {
 	if err := opts.output.print(cmd, r, func() { printRollout(cmd, r) }); err != nil {
 		return err
 	}
@@ -146,26 +181,6 @@ func runRolling(cmd *cobra.Command, opts *drainOptions, f *fleet.Fleet, hosts []
 		return &exitError{code: exitNo}
 	}
 	return nil
-}
-
-// hostsNamed are the hosts that names and globs stand for, by name.
-func hostsNamed(f *fleet.Fleet, names string) ([]string, error) {
-	var list []string
-	for glob := range strings.SplitSeq(names, ",") {
-		found := false
-		for _, name := range f.HostNames() {
-			if ok, err := path.Match(glob, name); err != nil {
-				return nil, &exitError{exitUsage, fmt.Errorf("%q is not a glob over names", glob)}
-			} else if ok {
-				list, found = append(list, name), true
-			}
-		}
-		if !found {
-			return nil, &exitError{exitNoSuch, fmt.Errorf("host %s: no such host in the inventories", glob)}
-		}
-	}
-	slices.Sort(list)
-	return slices.Compact(list), nil
 }
 
 func printPlan(cmd *cobra.Command, p *fleet.Plan) {

@@ -58,18 +58,29 @@ func (f *catalogFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.dir, "catalogs", siteCatalogs, "the site's catalogs, `DIR`/*.yaml")
 }
 
-// site reads the site's catalogs.
-func (f *catalogFlags) site() ([]*compat.Catalog, error) {
+// files are those of the site's catalogs.
+func (f *catalogFlags) files() (names []string, err error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil && (f.dir != siteCatalogs || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, &exitError{exitInput, fmt.Errorf("catalogs: %w", err)}
 	}
-	var site []*compat.Catalog
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".yaml") && !strings.HasSuffix(e.Name(), ".yml") {
-			continue
+		if strings.HasSuffix(e.Name(), ".yaml") || strings.HasSuffix(e.Name(), ".yml") {
+			names = append(names, filepath.Join(f.dir, e.Name()))
 		}
-		c, err := readCatalog(filepath.Join(f.dir, e.Name()))
+	}
+	return names, nil
+}
+
+// site reads the site's catalogs.
+func (f *catalogFlags) site() ([]*compat.Catalog, error) {
+	files, err := f.files()
+	if err != nil {
+		return nil, err
+	}
+	var site []*compat.Catalog
+	for _, name := range files {
+		c, err := readCatalog(name)
 		if err != nil {
 			return nil, err
 		}

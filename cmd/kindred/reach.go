@@ -11,10 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
+	"kindred/client"
 	"kindred/fleet"
 )
 
 type reachOptions struct {
+	server   serverFlags
 	files    inputFlags
 	catalogs catalogFlags
 	proofs   proofFlags
@@ -26,7 +29,7 @@ type reachOptions struct {
 func newReach() *cobra.Command {
 	opts := new(reachOptions)
 	cmd := &cobra.Command{
-		Use:   "reach --inventory FILES",
+		Use:   "reach [--inventory FILES]",
 		Short: "Show where all devices could go now, and which could go nowhere",
 		Long: `Show, for all devices of the inventories at once, where they could move to now:
 hosts that are ready and have room. Devices that are alike are counted together;
@@ -37,6 +40,9 @@ Then the devices that are stranded, and those one host from it.
 With --new the question is another: which type keeps a new VM most movable.
 CREATE is how many hosts could create one now, REACH to how many it could move
 later from the best of them, LOST how many fewer than the most movable type.
+
+Without --inventory a server is asked, where one is known: about the hosts that
+report, and the room that claims leave.
 
 Exit code: 0 every device could go somewhere, 4 some are stranded. With --new:
 0 some type can be created, 5 none has room.`,
@@ -51,6 +57,7 @@ Exit code: 0 every device could go somewhere, 4 some are stranded. With --new:
 			return runReach(cmd, opts)
 		},
 	}
+	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.proofs.add(cmd.Flags())
@@ -64,27 +71,54 @@ func runReach(cmd *cobra.Command, opts *reachOptions) error {
 	if err := opts.output.check(cmd); err != nil {
 		return err
 	}
-	switch {
-	case len(opts.files.inventories) == 0:
-		return usage(cmd, errors.New("--inventory is needed"))
-	case opts.each && opts.fresh:
+	if opts.each && opts.fresh {
 		return usage(cmd, errors.New("--new is about types, not devices: leave out --each"))
+	}
+	c, err := opts.server.instead(cmd, opts.files.inventories)
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+		return askReach(cmd, opts, c)
 	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
 	if opts.fresh {
-		answer := f.Choices()
-		if err := opts.output.print(cmd, answer, func() { printChoices(cmd, answer) }); err != nil {
-			return err
-		}
-		if len(answer.Types) == 0 {
-			return &exitError{code: exitFull}
-		}
-		return nil
+		return showChoices(cmd, opts, f.Choices())
 	}
-	answer := f.Reach(opts.each)
+	return showReach(cmd, opts, f.Reach(opts.each))
+}
+
+// askReach has a server answer.
+func askReach(cmd *cobra.Command, opts *reachOptions, c *client.Client) error {
+	if opts.fresh {
+		answer, err := c.Choices(cmd.Context())
+		if err != nil {
+			return refusal(err)
+		}
+		return showChoices(cmd, opts, answer)
+	}
+	answer, err := c.Reach(cmd.Context(), &api.ReachRequest{Each: opts.each})
+	if err != nil {
+		return refusal(err)
+	}
+	return showReach(cmd, opts, answer)
+}
+
+func showChoices(cmd *cobra.Command, opts *reachOptions, answer *fleet.Choices) error {
+	if err := opts.output.print(cmd, answer, func() { printChoices(cmd, answer) }); err != nil {
+		return err
+	}
+	if len(answer.Types) == 0 {
+		return &exitError{code: exitFull}
+	}
+	return nil
+}
+
+func showReach(cmd *cobra.Command, opts *reachOptions, answer *fleet.Reach) error {
 	if err := opts.output.print(cmd, answer, func() { printReach(cmd, answer) }); err != nil {
 		return err
 	}
@@ -94,10 +128,22 @@ func runReach(cmd *cobra.Command, opts *reachOptions) error {
 	return nil
 }
 
-func printReach(cmd *cobra.Command, answer *fleet.Reach) {
-	if answer.Simulated {
+// printOrigin says what is to be known of the hosts of an answer.
+func printOrigin(cmd *cobra.Command, simulated bool, silent int) {
+	if simulated {
 		cmd.Println("Some of these hosts are simulated.")
 	}
+	switch silent {
+	case 0:
+	case 1:
+		cmd.Println("1 host does not report; it is left out, with its devices.")
+	default:
+		cmd.Printf("%d hosts do not report; they are left out, with their devices.\n", silent)
+	}
+}
+
+func printReach(cmd *cobra.Command, answer *fleet.Reach) {
+	printOrigin(cmd, answer.Simulated, answer.Silent)
 	cmd.Printf("%s on %s, %d stranded, %d one host from it.\n", counted(answer.Devices, "device"), counted(answer.Hosts, "host"), len(answer.Stranded), len(answer.OneLeft))
 	if len(answer.Kinds) > 0 {
 		t := newTable("TYPE", "DEVICES", "CREATE", "HOSTS", "ROOM", "RETURN", "BUILD THERE")
@@ -135,9 +181,7 @@ func printReached(cmd *cobra.Command, title string, list []fleet.DeviceReach) {
 }
 
 func printChoices(cmd *cobra.Command, answer *fleet.Choices) {
-	if answer.Simulated {
-		cmd.Println("Some of these hosts are simulated.")
-	}
+	printOrigin(cmd, answer.Simulated, answer.Silent)
 	if len(answer.Types) == 0 {
 		cmd.Println("No type has room anywhere.")
 		return

@@ -166,7 +166,7 @@ func refusal(err error) error {
 		code = exitFull
 	case api.NotSettled:
 		code = exitUnknown
-	case api.Unavailable, api.Internal, api.Unauthorized, api.Forbidden:
+	case api.Unavailable, api.TooBusy, api.TooLong, api.Internal, api.Unauthorized, api.Forbidden:
 		code = exitFailed
 	}
 	return &exitError{code, fmt.Errorf("%s: %w", p.Code, p)}

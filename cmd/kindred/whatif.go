@@ -9,11 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
+	"kindred/client"
 	"kindred/compat"
 	"kindred/fleet"
 )
 
 type whatIfOptions struct {
+	server   serverFlags
 	files    inputFlags
 	catalogs catalogFlags
 	proofs   proofFlags
@@ -26,7 +29,7 @@ type whatIfOptions struct {
 func newWhatIf() *cobra.Command {
 	opts := new(whatIfOptions)
 	cmd := &cobra.Command{
-		Use:   "whatif --inventory FILES CHANGES",
+		Use:   "whatif CHANGES [--inventory FILES]",
 		Short: "Show whom a change would strand, before it is made",
 		Long: `Show what would become of all devices if hosts were changed: which would be
 stranded, with no host left that is ready and has room; which would be freed;
@@ -34,6 +37,9 @@ and which canaries would settle what would be unknown. A pair that waits for a
 proof waits for one alone, so those listed are the smallest set that settles
 all; the ones marked as enough are the fewest that free every stranded device
 that canaries can free. Nothing is changed but in thought.
+
+Without --inventory a server is asked, where one is known: about the hosts that
+report, and the room that claims leave.
 
 Exit code: 0 nothing would be stranded, 4 something would.`,
 		Example: `  kindred whatif --inventory fleet/ --build 'host-a:mtty=5f3c9a'
@@ -48,6 +54,7 @@ Exit code: 0 nothing would be stranded, 4 something would.`,
 			return runWhatIf(cmd, opts)
 		},
 	}
+	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
 	opts.proofs.add(cmd.Flags())
@@ -63,12 +70,30 @@ func runWhatIf(cmd *cobra.Command, opts *whatIfOptions) error {
 	if err := opts.output.check(cmd); err != nil {
 		return err
 	}
-	if len(opts.files.inventories) == 0 {
-		return usage(cmd, errors.New("--inventory is needed"))
-	}
-	s, err := supposition(cmd, opts)
+	changes, err := opts.change.changes(cmd)
 	if err != nil {
 		return err
+	}
+	if len(changes) == 0 && len(opts.add) == 0 && opts.under == "" {
+		return usage(cmd, errors.New("a change is needed: --build, --kernel, --firmware, --fact, --add, --remove-host, --remove-parent or --under"))
+	}
+	add, err := readFiles(opts.add)
+	if err != nil {
+		return err
+	}
+	c, err := opts.server.instead(cmd, opts.files.inventories)
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+		return askWhatIf(cmd, opts, c, &api.WhatIfRequest{Changes: changes, Add: add})
+	}
+	s := fleet.Supposition{Changes: changes, Add: add}
+	if opts.under != "" {
+		if s.Engine, err = openEngine(cmd, &catalogFlags{dir: opts.under}, &opts.proofs); err != nil {
+			return err
+		}
 	}
 	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
@@ -78,6 +103,37 @@ func runWhatIf(cmd *cobra.Command, opts *whatIfOptions) error {
 	if err != nil {
 		return noSuch(err)
 	}
+	return showWhatIf(cmd, opts, answer)
+}
+
+// askWhatIf has a server answer.
+func askWhatIf(cmd *cobra.Command, opts *whatIfOptions, c *client.Client, r *api.WhatIfRequest) error {
+	if opts.under != "" {
+		flags := catalogFlags{dir: opts.under}
+		if _, err := flags.load(); err != nil { // what is wrong is said with the file's own path
+			return err
+		}
+		files, err := flags.files()
+		if err != nil {
+			return err
+		}
+		r.Under = &api.SiteCatalogs{Catalogs: []api.CatalogText{}}
+		for _, name := range files {
+			data, err := readBounded(name, maxCatalog)
+			if err != nil {
+				return &exitError{exitInput, fmt.Errorf("catalog: %w", err)}
+			}
+			r.Under.Catalogs = append(r.Under.Catalogs, api.CatalogText{Name: name, Text: string(data)})
+		}
+	}
+	answer, err := c.WhatIf(cmd.Context(), r)
+	if err != nil {
+		return refusal(err)
+	}
+	return showWhatIf(cmd, opts, answer)
+}
+
+func showWhatIf(cmd *cobra.Command, opts *whatIfOptions, answer *fleet.WhatIf) error {
 	if err := opts.output.print(cmd, answer, func() { printWhatIf(cmd, answer) }); err != nil {
 		return err
 	}
@@ -87,26 +143,8 @@ func runWhatIf(cmd *cobra.Command, opts *whatIfOptions) error {
 	return nil
 }
 
-func supposition(cmd *cobra.Command, opts *whatIfOptions) (s fleet.Supposition, err error) {
-	if s.Changes, err = opts.change.changes(cmd); err != nil {
-		return s, err
-	}
-	if len(s.Changes) == 0 && len(opts.add) == 0 && opts.under == "" {
-		return s, usage(cmd, errors.New("a change is needed: --build, --kernel, --firmware, --fact, --add, --remove-host, --remove-parent or --under"))
-	}
-	if s.Add, err = readFiles(opts.add); err != nil {
-		return s, err
-	}
-	if opts.under != "" {
-		s.Engine, err = openEngine(cmd, &catalogFlags{dir: opts.under}, &opts.proofs)
-	}
-	return s, err
-}
-
 func printWhatIf(cmd *cobra.Command, answer *fleet.WhatIf) {
-	if answer.Simulated {
-		cmd.Println("Some of these hosts are simulated.")
-	}
+	printOrigin(cmd, answer.Simulated, answer.Silent)
 	for _, c := range answer.Changes {
 		cmd.Println("If " + clean(c) + ":")
 	}

@@ -100,6 +100,34 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("exit code %d, want %d", got, want)
 				}
 			},
+			// alike ARGS... wants the same of the server and of the files it was told of.
+			"alike": func(ts *testscript.TestScript, _ bool, args []string) {
+				ask := func(args []string) string {
+					cmd := exec.Command(filepath.Join(bin, "kindred"), args...)
+					cmd.Dir = ts.MkAbs(".")
+					for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "KINDRED_SERVER", "TZ"} {
+						cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+					}
+					out, err := cmd.Output()
+					if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+						ts.Fatalf("kindred %v: %v", args, err)
+					}
+					return fmt.Sprintf("%sexit code %d", out, cmd.ProcessState.ExitCode())
+				}
+				online, offline := ask(args), ask(append(args, "--inventory", ts.Getenv("RECORDED")))
+				if online != offline || strings.HasPrefix(online, "exit code") {
+					ts.Fatalf("kindred %v: the server says\n%s\nthe files\n%s", args, online, offline)
+				}
+			},
+			// mkhost NAME FILE makes the inventory of another host alike: NAME.json.
+			"mkhost": func(ts *testscript.TestScript, _ bool, args []string) {
+				inv, err := inventory.Decode([]byte(ts.ReadFile(args[1])))
+				ts.Check(err)
+				inv.Host.Name, inv.Devices = args[0], nil
+				data, err := inventory.Encode(inv)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]+".json"), data, 0o644))
+			},
 			// id NAME FILE takes the first thing's id of a listing into a variable.
 			"id": func(ts *testscript.TestScript, _ bool, args []string) {
 				var list []struct{ ID string }
