@@ -31,6 +31,12 @@ lab-record: ## record the lab's hosts again, for the demo and the tests
 lab-libvirt: ## put libvirt into the lab's cache, for its test with our mdevctl
 	@$(GO) run ./lab/cmd/kindred-lab prepare libvirt
 
+lab-vm-image: ## build the lab's hypervisors: a root with libvirt and QEMU, once
+	@$(GO) run ./lab/cmd/kindred-lab prepare vm
+
+lab-vm: lab-vm-image ## real VMs between the lab's hypervisors, by libvirt and QEMU: some minutes
+	KINDRED_LAB=1 KINDRED_LAB_VM=1 $(GO) test -count=1 -timeout 60m ./lab -run TestVM -v
+
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
 	@$(GO) run ./bench/cmd/kindred-bench -newer "$$($(GO) run ./lab/cmd/kindred-lab prepare mdevctl)"
 
@@ -40,4 +46,4 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 schema: ## write docs/schema and docs/openapi.json from the Go types
 	$(GO) test ./inventory ./compat ./server -run 'TestSchema|TestOpenAPI' -update
 
-.PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt bench fuzz schema
+.PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt lab-vm lab-vm-image bench fuzz schema

@@ -79,7 +79,18 @@ func boot(ctx context.Context, a *Artefacts, h Host) (_ *Guest, err error) {
 
 	// The guest's end of everything is an inherited descriptor: there is no path
 	// that could be taken, left behind or too long for a socket.
-	qemu, err := startQEMU(h, a, []*os.File{initrd, serialFile, portFile})
+	files := []*os.File{initrd, serialFile, portFile}
+	if h.LAN != nil {
+		plug, err := h.LAN.plug(h.Name)
+		if err != nil {
+			port.Close()
+			serial.Close()
+			return nil, err
+		}
+		defer plug.Close()
+		files = append(files, plug)
+	}
+	qemu, err := startQEMU(h, a, files)
 	if err != nil {
 		port.Close()
 		serial.Close()
@@ -224,8 +235,8 @@ func socketPair() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// qemuArgs expects the initramfs, the serial line and the port as descriptors 3, 4
-// and 5. TCG always: nested KVM hangs on some machines that offer it.
+// qemuArgs expects the initramfs, the serial line, the port and the LAN's plug as
+// descriptors 3 to 6. TCG always: nested KVM hangs on some machines that offer it.
 func qemuArgs(h Host, a *Artefacts) []string {
 	memory := h.Memory
 	if memory == 0 {
@@ -255,6 +266,12 @@ func qemuArgs(h Host, a *Artefacts) []string {
 			netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Here, f.There)
 		}
 		args = append(args, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	if h.LAN != nil {
+		args = append(args, "-netdev", "socket,id=lan,fd=6", "-device", "virtio-net-pci,netdev=lan,romfile=,mac="+h.LAN.mac(h.Name))
+	}
+	if h.Disk != "" {
+		args = append(args, "-drive", "if=none,id=disk,format=raw,readonly=on,file="+h.Disk, "-device", "virtio-blk-pci,drive=disk")
 	}
 	return append(args, h.QEMUArgs...)
 }

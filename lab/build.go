@@ -43,7 +43,8 @@ var imageModules = []string{
 	"irqbypass", "vfio", "vfio-iommu-type1", "mdev", "vfio-pci-core", "vfio-pci",
 	"failover", "net_failover", "virtio_net", // a network between guests
 	"nvme-core", "nvme", // an SR-IOV device QEMU can be
-	"pci-stub", // a driver for its functions to be taken from and given back to
+	"pci-stub",                                        // a driver for its functions to be taken from and given back to
+	"virtio_blk", "crc32c_generic", "ext4", "overlay", // a root file system on a disk
 }
 
 // recipe hashes all that decides the result besides the kernel's version.

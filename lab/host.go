@@ -31,6 +31,12 @@ type Host struct {
 	// Network gives the guest 10.0.2.15 on QEMU's user-mode network, where
 	// 10.0.2.2 is this machine's loopback, and makes its ports reachable here.
 	Network *Network
+	// LAN is a network of the guests alone, on which the host has the address that
+	// the LAN gives its name. It needs Network too.
+	LAN *LAN
+	// Disk is a file with a root file system, over which lies what the lab itself puts
+	// into a guest. Nothing is written to it: changes are kept in memory.
+	Disk string
 	// QEMUArgs and KernelArgs are appended to the lab's own.
 	QEMUArgs   []string
 	KernelArgs []string
@@ -51,6 +57,9 @@ type Forward struct {
 // open a device, and it is nobody's dependency.
 var always = []string{"irqbypass", "vfio", "vfio_iommu_type1", "mdev"}
 
+// forDisk are the modules that a root file system on a disk needs.
+var forDisk = []string{"virtio_blk", "crc32c_generic", "ext4", "overlay"}
+
 // hostName keeps names to what hostname(7), QEMU's options and file names allow.
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -60,6 +69,9 @@ func (h Host) validate() error {
 	}
 	if h.Memory != 0 && h.Memory < 256 {
 		return fmt.Errorf("host %s: %d MiB are too few, Debian's kernel needs about 245", h.Name, h.Memory)
+	}
+	if h.LAN != nil && (h.Network == nil || h.LAN.address(h.Name) == "") {
+		return fmt.Errorf("host %s: a LAN needs to know the host's name, and Network to be there too", h.Name)
 	}
 	return nil
 }
@@ -78,7 +90,7 @@ func (h Host) initramfs(a *Artefacts) (tree, error) {
 	t.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
 	t.text("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")
 	t.text("etc/hostname", h.Name+"\n")
-	t.text("etc/hosts", fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s\n10.0.2.2 outside\n", h.Name))
+	t.text("etc/hosts", h.hostsFile())
 	t.text("etc/os-release", "ID=kindred-lab\nPRETTY_NAME=\"Kindred lab guest\"\n")
 	t.text("etc/profile", "PS1='"+h.Name+":\\w# '\n")
 	// The same host has the same machine id at every boot, and no other host has it.
@@ -90,16 +102,59 @@ func (h Host) initramfs(a *Artefacts) (tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host %s: %w", h.Name, err)
 	}
-	load, err := h.modules(t, a, libModules)
+	note := config.Config{Hostname: h.Name, Network: h.Network != nil}
+	if note.Modules, err = h.modules(t, a, libModules); err != nil {
+		return nil, fmt.Errorf("host %s: %w", h.Name, err)
+	}
+	if h.Disk != "" {
+		note.Disk = "/dev/vda"
+		if note.DiskModules, err = a.loadOrder(libModules, forDisk); err != nil {
+			return nil, fmt.Errorf("host %s: %w", h.Name, err)
+		}
+	}
+	if h.LAN != nil {
+		note.LAN = h.LAN.address(h.Name) + "/24"
+	}
+	data, err := json.Marshal(note)
 	if err != nil {
 		return nil, fmt.Errorf("host %s: %w", h.Name, err)
 	}
-	note, err := json.Marshal(config.Config{Hostname: h.Name, Modules: load, Network: h.Network != nil})
-	if err != nil {
-		return nil, fmt.Errorf("host %s: %w", h.Name, err)
-	}
-	t.text(strings.TrimPrefix(config.Path, "/"), string(note))
+	t.text(strings.TrimPrefix(config.Path, "/"), string(data))
 	return t, nil
+}
+
+// hostsFile is /etc/hosts: on a LAN a host has the same address for itself as for
+// the others.
+func (h Host) hostsFile() string {
+	text := "127.0.0.1 localhost\n10.0.2.2 outside\n"
+	if h.LAN == nil {
+		return text + "127.0.1.1 " + h.Name + "\n"
+	}
+	for _, name := range h.LAN.names {
+		text += h.LAN.address(name) + " " + name + "\n"
+	}
+	return text
+}
+
+// loadOrder is what to load for modules of the kernel's package.
+func (a *Artefacts) loadOrder(libModules string, names []string) ([]config.Module, error) {
+	text, err := os.ReadFile(filepath.Join(a.modules(), "modules.dep"))
+	if err != nil {
+		return nil, err
+	}
+	dep, err := parseModulesDep(string(text))
+	if err != nil {
+		return nil, err
+	}
+	files, err := dep.order(names)
+	if err != nil {
+		return nil, err
+	}
+	load := make([]config.Module, len(files))
+	for i, file := range files {
+		load[i].Path = "/" + libModules + "/" + file
+	}
+	return load, nil
 }
 
 // modules puts variants in the place of the module they are a build of, so that

@@ -45,6 +45,17 @@ var links = [][2]string{
 }
 
 func boot() error {
+	data, err := os.ReadFile(config.Path)
+	if err != nil {
+		return fmt.Errorf("reading what this host is to be: %w", err)
+	}
+	var c config.Config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("reading %s: %w", config.Path, err)
+	}
+	if err := switchRoot(&c); err != nil {
+		return err
+	}
 	for _, m := range mounts {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return fmt.Errorf("making the mount point %s: %w", m.target, err)
@@ -57,14 +68,6 @@ func boot() error {
 		if err := os.Symlink(l[0], l[1]); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("linking %s: %w", l[1], err)
 		}
-	}
-	data, err := os.ReadFile(config.Path)
-	if err != nil {
-		return fmt.Errorf("reading what this host is to be: %w", err)
-	}
-	var c config.Config
-	if err := json.Unmarshal(data, &c); err != nil {
-		return fmt.Errorf("reading %s: %w", config.Path, err)
 	}
 	if err := syscall.Sethostname([]byte(c.Hostname)); err != nil {
 		return fmt.Errorf("naming the host %q: %w", c.Hostname, err)
@@ -102,14 +105,14 @@ func network(c config.Config) error {
 	if err := run("ip", "link", "set", "lo", "up"); err != nil {
 		return err
 	}
-	if !c.Network {
-		return nil
+	var commands []string
+	if c.Network {
+		commands = append(commands, "addr add 10.0.2.15/24 dev eth0", "link set eth0 up", "route add default via 10.0.2.2")
 	}
-	for _, args := range []string{
-		"addr add 10.0.2.15/24 dev eth0",
-		"link set eth0 up",
-		"route add default via 10.0.2.2",
-	} {
+	if c.LAN != "" {
+		commands = append(commands, "addr add "+c.LAN+" dev eth1", "link set eth1 up")
+	}
+	for _, args := range commands {
 		if err := run("ip", strings.Fields(args)...); err != nil {
 			return err
 		}

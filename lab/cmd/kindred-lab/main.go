@@ -28,6 +28,7 @@ Usage:
   kindred-lab prepare                                only fill the cache
   kindred-lab prepare libvirt                        add libvirt, for the test with it
   kindred-lab prepare mdevctl                        add mdevctl 1.4.0, and print how to run it here
+  kindred-lab prepare vm                             add the root of hosts that run VMs
   kindred-lab prepare iommufd                        add a kernel with IOMMUFD, for the test with it: minutes
 
 Hosts:
@@ -104,10 +105,16 @@ func prepare(ctx context.Context, args []string) error {
 			fmt.Println(command)
 		}
 		return err
+	case len(args) == 1 && args[0] == "vm":
+		file, err := lab.PrepareHypervisor(ctx, "", logf)
+		if err == nil {
+			fmt.Println(file)
+		}
+		return err
 	case len(args) == 1 && args[0] == "iommufd":
 		return lab.BuildIOMMUFD(ctx, "", logf)
 	}
-	return errors.New("usage: kindred-lab prepare [libvirt|mdevctl|iommufd]")
+	return errors.New("usage: kindred-lab prepare [libvirt|mdevctl|vm|iommufd]")
 }
 
 func printUsage() {

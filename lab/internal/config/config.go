@@ -12,6 +12,12 @@ type Config struct {
 	Hostname string   `json:"hostname"`
 	Modules  []Module `json:"modules"`
 	Network  bool     `json:"network"`
+	// Disk is the block device of a root file system, which is not written to; empty:
+	// the initramfs is all there is. DiskModules are loaded before it is mounted.
+	Disk        string   `json:"disk,omitempty"`
+	DiskModules []Module `json:"diskModules,omitempty"`
+	// LAN is the host's address on the second network, with its length: empty for none.
+	LAN string `json:"lan,omitempty"`
 }
 
 // Module is one kernel module to load, dependencies before dependents.
