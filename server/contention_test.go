@@ -27,18 +27,34 @@ type flaky struct {
 	rand *rand.Rand
 }
 
-func (f *flaky) Commit(ctx context.Context, t store.Txn) (int64, bool, error) {
+func (f *flaky) Commit(ctx context.Context, t store.Txn) (revision int64, ok bool, err error) {
+	err = f.commit(func() error {
+		revision, ok, err = f.Store.Commit(ctx, t)
+		return err
+	})
+	return revision, ok && err == nil, err
+}
+
+func (f *flaky) CommitEach(ctx context.Context, list []store.Txn) (revision int64, ok []bool, err error) {
+	err = f.commit(func() error {
+		revision, ok, err = f.Store.CommitEach(ctx, list)
+		return err
+	})
+	return revision, ok, err
+}
+
+func (f *flaky) commit(do func() error) error {
 	f.mu.Lock()
 	n := f.rand.IntN(60)
 	f.mu.Unlock()
 	switch n {
 	case 0:
-		return 0, false, fmt.Errorf("%w: cut before", store.ErrUncertain)
+		return fmt.Errorf("%w: cut before", store.ErrUncertain)
 	case 1:
-		f.Store.Commit(ctx, t)
-		return 0, false, fmt.Errorf("%w: cut after", store.ErrUncertain)
+		do()
+		return fmt.Errorf("%w: cut after", store.ErrUncertain)
 	}
-	return f.Store.Commit(ctx, t)
+	return do()
 }
 
 // Watch tells what happens late, as over a slow network: what a server judges by

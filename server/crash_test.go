@@ -27,22 +27,38 @@ type crashing struct {
 
 var errDead = fmt.Errorf("%w: this server has stopped", store.ErrUncertain)
 
-func (c *crashing) Commit(ctx context.Context, t store.Txn) (int64, bool, error) {
+func (c *crashing) Commit(ctx context.Context, t store.Txn) (revision int64, ok bool, err error) {
+	err = c.commit(func() error {
+		revision, ok, err = c.Store.Commit(ctx, t)
+		return err
+	})
+	return revision, ok && err == nil, err
+}
+
+func (c *crashing) CommitEach(ctx context.Context, list []store.Txn) (revision int64, ok []bool, err error) {
+	err = c.commit(func() error {
+		revision, ok, err = c.Store.CommitEach(ctx, list)
+		return err
+	})
+	return revision, ok, err
+}
+
+func (c *crashing) commit(do func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead {
-		return 0, false, errDead
+		return errDead
 	}
 	c.done++
 	if c.left == 0 {
 		c.dead = true
 		if c.after {
-			c.Store.Commit(ctx, t)
+			do()
 		}
-		return 0, false, errDead
+		return errDead
 	}
 	c.left--
-	return c.Store.Commit(ctx, t)
+	return do()
 }
 
 func (c *crashing) stopped() bool {

@@ -25,6 +25,7 @@ type Store interface {
 	Get(ctx context.Context, key string) (*store.Record, error)
 	Read(ctx context.Context, begin string, yield func(store.Record) error) (int64, error)
 	Commit(ctx context.Context, t store.Txn) (revision int64, ok bool, err error)
+	CommitEach(ctx context.Context, list []store.Txn) (revision int64, ok []bool, err error)
 	Watch(ctx context.Context, begin string, after int64, yield func(changes []store.Record, revision int64) error) error
 	Announce(ctx context.Context, key string, value []byte) error
 }

@@ -84,12 +84,14 @@ type view struct {
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
 	counted    map[string]bool             // static parts that the index knows
 
+	arrivals arrivals
+
 	wakeMu sync.Mutex
 	wakes  map[string]chan struct{} // by host: closed when its assignments may have changed
 }
 
 func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
-	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), wakes: make(map[string]chan struct{})}
+	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), arrivals: newArrivals(), wakes: make(map[string]chan struct{})}
 	v.clear()
 	v.engine = compat.NewEngine(catalogs, nil)
 	v.index.Store(fleet.NewIndex(v.engine))
@@ -114,21 +116,7 @@ func (v *view) current() int64 {
 
 // wait waits until the view has reached a revision.
 func (v *view) wait(ctx context.Context, revision int64, most time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	for {
-		v.mu.RLock()
-		reached, moved := v.revision >= revision, v.moved
-		v.mu.RUnlock()
-		if reached {
-			return true
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return false
-		}
-	}
+	return v.arrivals.wait(ctx, revision, most)
 }
 
 // changed is closed at the next change after now.
@@ -198,6 +186,7 @@ func (v *view) step(revision int64) {
 	v.revision = max(v.revision, revision)
 	close(v.moved)
 	v.moved = make(chan struct{})
+	v.arrivals.reach(v.revision)
 }
 
 // learn makes the index anew: what is known of drivers changed.

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"kindred/api"
 	"kindred/server/store"
@@ -13,6 +14,18 @@ import (
 type write struct {
 	txn  store.Txn
 	done chan result
+}
+
+// about are the records that it guards or writes.
+func (w *write) about() []string {
+	var keys []string
+	for _, g := range w.txn.If {
+		keys = append(keys, g.Key)
+	}
+	for _, one := range w.txn.Then {
+		keys = append(keys, one.Key)
+	}
+	return keys
 }
 
 type result struct {
@@ -53,21 +66,42 @@ func (s *Server) together(ctx context.Context, t store.Txn) (ok bool, err error)
 	return true, nil
 }
 
-// write commits what comes until the context ends.
+// write commits what comes until the context ends. Those that have a record in
+// common, to guard or to write it, go one after the other in the order in which
+// they came.
 func (s *Server) write(ctx context.Context) {
+	var later []*write
 	for {
-		var batch []*write
-		select {
-		case <-ctx.Done():
-			return
-		case w := <-s.writes:
-			batch = append(batch, w)
+		batch, records := []*write(nil), make(map[string]bool)
+		waiting := later
+		later = nil
+		take := func(w *write) {
+			about := w.about()
+			if slices.ContainsFunc(about, func(key string) bool { return records[key] }) {
+				later = append(later, w)
+			} else {
+				batch = append(batch, w)
+			}
+			for _, key := range about {
+				records[key] = true
+			}
+		}
+		for _, w := range waiting {
+			take(w)
+		}
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case w := <-s.writes:
+				take(w)
+			}
 		}
 	more:
-		for len(batch) < mostWrites {
+		for len(batch)+len(later) < mostWrites {
 			select {
 			case w := <-s.writes:
-				batch = append(batch, w)
+				take(w)
 			default:
 				break more
 			}
@@ -76,31 +110,20 @@ func (s *Server) write(ctx context.Context) {
 	}
 }
 
-// writeBatch writes all at once, or each for itself where a guard does not hold
-// or two of them are about the same record.
+// writeBatch writes all at once; a guard that does not hold concerns its own
+// write alone.
 func (s *Server) writeBatch(ctx context.Context, batch []*write) {
-	var all store.Txn
-	seen := make(map[string]bool)
-	twice := false
-	for _, w := range batch {
-		all.If = append(all.If, w.txn.If...)
-		all.Then = append(all.Then, w.txn.Then...)
-		for _, one := range w.txn.Then {
-			twice = twice || seen[one.Key]
-			seen[one.Key] = true
-		}
+	if len(batch) == 1 {
+		revision, ok, err := s.store.Commit(ctx, batch[0].txn)
+		batch[0].done <- result{revision, ok, err}
+		return
 	}
-	if !twice {
-		revision, ok, err := s.store.Commit(ctx, all)
-		if ok || err != nil || len(batch) == 1 {
-			for _, w := range batch {
-				w.done <- result{revision, ok, err}
-			}
-			return
-		}
+	list := make([]store.Txn, len(batch))
+	for i, w := range batch {
+		list[i] = w.txn
 	}
-	for _, w := range batch {
-		revision, ok, err := s.store.Commit(ctx, w.txn)
-		w.done <- result{revision, ok, err}
+	revision, ok, err := s.store.CommitEach(ctx, list)
+	for i, w := range batch {
+		w.done <- result{revision, err == nil && ok[i], err}
 	}
 }

@@ -100,29 +100,60 @@ func (s *Store) Read(ctx context.Context, begin string, yield func(Record) error
 // Commit writes all of a transaction or nothing of it. ok is false when a guard
 // did not hold; revision is then that of the store.
 func (s *Store) Commit(ctx context.Context, t Txn) (revision int64, ok bool, err error) {
-	var compares []clientv3.Cmp
+	guards, writes := s.operations(&t)
+	resp, err := s.txn(ctx, guards, writes)
+	if err != nil {
+		return 0, false, err
+	}
+	return resp.Header.Revision + s.base, resp.Succeeded, nil
+}
+
+// CommitEach commits several transactions at once, each for itself: one whose
+// guards did not hold leaves the others as they are. No record is in two of them;
+// all that are written are written at one revision.
+func (s *Store) CommitEach(ctx context.Context, list []Txn) (revision int64, ok []bool, err error) {
+	var each []clientv3.Op
+	for i := range list {
+		guards, writes := s.operations(&list[i])
+		each = append(each, clientv3.OpTxn(guards, writes, nil))
+	}
+	resp, err := s.txn(ctx, nil, each)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, r := range resp.Responses {
+		ok = append(ok, r.GetResponseTxn().GetSucceeded())
+	}
+	return resp.Header.Revision + s.base, ok, nil
+}
+
+func (s *Store) txn(ctx context.Context, guards []clientv3.Cmp, writes []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Txn(ctx).If(guards...).Then(writes...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("write to the store: %w", uncertain(err))
+	}
+	return resp, nil
+}
+
+// operations are a transaction in etcd's words.
+func (s *Store) operations(t *Txn) (guards []clientv3.Cmp, writes []clientv3.Op) {
 	for _, g := range t.If {
 		wanted := g.Revision
 		if wanted > 0 {
 			wanted -= s.base
 		}
-		compares = append(compares, clientv3.Compare(clientv3.ModRevision(s.prefix+g.Key), "=", wanted))
+		guards = append(guards, clientv3.Compare(clientv3.ModRevision(s.prefix+g.Key), "=", wanted))
 	}
-	var ops []clientv3.Op
 	for _, w := range t.Then {
 		if w.Delete {
-			ops = append(ops, clientv3.OpDelete(s.prefix+w.Key))
+			writes = append(writes, clientv3.OpDelete(s.prefix+w.Key))
 			continue
 		}
-		ops = append(ops, clientv3.OpPut(s.prefix+w.Key, string(w.Value)))
+		writes = append(writes, clientv3.OpPut(s.prefix+w.Key, string(w.Value)))
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	resp, err := s.client.Txn(ctx).If(compares...).Then(ops...).Commit()
-	if err != nil {
-		return 0, false, fmt.Errorf("write to the store: %w", uncertain(err))
-	}
-	return resp.Header.Revision + s.base, resp.Succeeded, nil
+	return guards, writes
 }
 
 // Revision is that of the store at this moment, agreed on by a majority.

@@ -53,6 +53,35 @@ func TestCommit(t *testing.T) {
 	}
 }
 
+// TestCommitEach: of several transactions each holds or does not for itself, and
+// what is written is written at once.
+func TestCommitEach(t *testing.T) {
+	s := openTest(t)
+	first := commit(t, s, Txn{Then: []Write{{Key: "host/a", Value: []byte("1")}, {Key: "host/b", Value: []byte("1")}, {Key: "host/c", Value: []byte("1")}}}, true)
+	commit(t, s, Txn{Then: []Write{{Key: "host/b", Value: []byte("2")}}}, true)
+	var list []Txn
+	for _, name := range []string{"host/a", "host/b", "host/c", "host/d"} {
+		guard := Guard{name, first}
+		if name == "host/d" {
+			guard.Revision = 0
+		}
+		list = append(list, Txn{If: []Guard{guard}, Then: []Write{{Key: name, Value: []byte("3")}}})
+	}
+	list[2].Then = []Write{{Key: "host/c", Delete: true}}
+	revision, ok, err := s.CommitEach(t.Context(), list)
+	if err != nil || fmt.Sprint(ok) != "[true false true true]" {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	got := ""
+	at, err := s.Read(t.Context(), "host/", func(r Record) error {
+		got += fmt.Sprintf("%s=%s at %d;", r.Key, r.Value, r.Revision-first)
+		return nil
+	})
+	if want := "host/a=3 at 2;host/b=2 at 1;host/d=3 at 2;"; err != nil || got != want || at != revision {
+		t.Errorf("%q at %d, %v; want %q at %d", got, at, err, want, revision)
+	}
+}
+
 // TestWatch: all changes, in order, those of one revision together.
 func TestWatch(t *testing.T) {
 	s := openTest(t)
