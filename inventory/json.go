@@ -106,10 +106,8 @@ func (inv *Inventory) Validate() error {
 	if inv.Host.Name == "" {
 		return bad("host.name", "empty: every inventory names its host")
 	}
-	switch inv.Origin {
-	case FromKernel, FromTree, FromSimulator:
-	default:
-		return bad("origin", "%q is not one of kernel, tree, simulator", inv.Origin)
+	if err := inv.Origin.validate(); err != nil {
+		return err
 	}
 	modules := make(map[string]bool, len(inv.Modules))
 	for i := range inv.Modules {
@@ -156,20 +154,28 @@ func (inv *Inventory) Validate() error {
 			}
 		}
 	}
-	devices := make(map[string]bool, len(inv.Devices))
-	for i := range inv.Devices {
-		d := &inv.Devices[i]
+	return validateDevices(inv.Devices, func(name string) bool { return parents[name] })
+}
+
+func validateDevices(list []Device, isParent func(name string) bool) error {
+	bad := func(where, format string, args ...any) error {
+		return &Error{Where: where, Problem: fmt.Sprintf(format, args...)}
+	}
+	devices := make(map[string]bool, len(list))
+	for i := range list {
+		d := &list[i]
+		id := strings.ToLower(d.ID)
 		switch {
 		case d.ID == "":
 			return bad(fmt.Sprintf("devices[%d]", i), "the device has no id")
-		case devices[strings.ToLower(d.ID)]:
+		case devices[id]:
 			return bad("device "+d.ID, "listed twice")
 		case d.Contract != nil && d.ContractUnread:
 			return bad("device "+d.ID, "its contract is both there and not read")
-		case !parents[d.Parent]:
+		case !isParent(d.Parent):
 			return bad("device "+d.ID, "its parent %q is not in this inventory", d.Parent)
 		}
-		devices[strings.ToLower(d.ID)] = true
+		devices[id] = true
 		where := "device " + d.ID
 		err := first(d.Attributes.validate(where), d.InUse.validate(where+", in_use"), d.Migration.validate(where))
 		if c := d.Contract; c != nil {
@@ -200,6 +206,14 @@ func (f Facts) validate(where string) error {
 		}
 	}
 	return nil
+}
+
+func (o Origin) validate() error {
+	switch o {
+	case FromKernel, FromTree, FromSimulator:
+		return nil
+	}
+	return &Error{Where: "origin", Problem: fmt.Sprintf("%q is not one of kernel, tree, simulator", string(o))}
 }
 
 func (a Answer) validate(where string) error {

@@ -102,6 +102,16 @@ func (o *Own) Fits(static *Inventory) error {
 	return nil
 }
 
+// Validate checks that the own part makes a valid inventory together with a
+// static part that is part of one: it says what Validate says of what Join makes
+// of them, without making it. The error is an [*Error].
+func (o *Own) Validate(static *Inventory) error {
+	if err := first(o.Fits(static), o.Origin.validate()); err != nil {
+		return err
+	}
+	return validateDevices(o.Devices, func(name string) bool { return static.Parent(name) != nil })
+}
+
 // Join puts an inventory together again from its parts, which have to fit.
 func Join(static *Inventory, own *Own) *Inventory {
 	inv := *static

@@ -71,3 +71,37 @@ func TestSplit(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnValidate: an own part is judged as the whole inventory is.
+func TestOwnValidate(t *testing.T) {
+	inv := &Inventory{
+		Schema: Schema, Origin: FromKernel, Host: Host{Name: "a"},
+		Parents: []Parent{{Name: "p", Kind: MdevParent, Types: []Type{{TypeName: TypeName{Namespace: "x", Name: "y"}, Creatable: Yes}}}},
+		Devices: []Device{{ID: "1", Parent: "p", InUse: No}, {ID: "2", Parent: "p", InUse: Yes}},
+	}
+	static, good := Split(inv)
+	for what, change := range map[string]func(o *Own){
+		"nothing":               func(*Own) {},
+		"no name":               func(o *Own) { o.Host = "" },
+		"no origin":             func(o *Own) { o.Origin = "" },
+		"a device without id":   func(o *Own) { o.Devices[0].ID = "" },
+		"a device twice":        func(o *Own) { o.Devices[0].ID = "2" },
+		"another parent":        func(o *Own) { o.Devices[0].Parent = "q" },
+		"two words on contract": func(o *Own) { o.Devices[0].Contract, o.Devices[0].ContractUnread = new(Contract), true },
+		"an attribute twice": func(o *Own) {
+			o.Devices[0].Attributes = Attributes{Values: map[string]Value{"a": Of("1")}, Unread: []string{"a"}}
+		},
+		"in a contract": func(o *Own) {
+			o.Devices[0].Contract = &Contract{TypeAttributes: Attributes{Values: map[string]Value{"a": {}}}}
+		},
+		"an odd answer": func(o *Own) { o.Devices[1].InUse = "perhaps" },
+	} {
+		own := *good
+		own.Devices = append([]Device(nil), good.Devices...)
+		change(&own)
+		whole, part := Join(static, &own).Validate(), own.Validate(static)
+		if (whole == nil) != (what == "nothing") || (whole == nil) != (part == nil) {
+			t.Errorf("%s: the whole: %v; the part: %v", what, whole, part)
+		}
+	}
+}

@@ -77,10 +77,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		if static == nil {
 			return nil, api.NewProblem(api.NeedStatic, "the static part %s", r.Own.Static)
 		}
-		if err := r.Own.Fits(static); err != nil {
-			return nil, api.NewProblem(api.BadRequest, "%v", err)
-		}
-		if err := inventory.Join(static, r.Own).Validate(); err != nil {
+		if err := r.Own.Validate(static); err != nil {
 			return nil, api.NewProblem(api.BadRequest, "%v", err)
 		}
 		if h == nil {
