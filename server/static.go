@@ -64,7 +64,9 @@ func (s *Server) Static(ctx context.Context, hash string, static *inventory.Inve
 		return err
 	}
 	key := store.Key(store.Static, hash)
-	// A guard that does not hold says that another host of this make was first.
-	_, err = s.commit(ctx, store.Txn{If: []store.Guard{{Key: key}}, Then: []store.Write{{Key: key, Value: data}}})
+	ok, err := s.commit(ctx, store.Txn{If: []store.Guard{{Key: key}}, Then: []store.Write{{Key: key, Value: data}}})
+	if err == nil && !ok { // another host of this make was first
+		_, err = s.read(ctx, store.Static, hash)
+	}
 	return err
 }
