@@ -54,6 +54,7 @@ const (
 	PathAuthority   = "/v1/authority"
 	PathHealth      = "/v1/health"
 	PathMetrics     = "/metrics"
+	PathProfiles    = "/debug/pprof/{name}"
 	PathOpenAPI     = "/openapi.json"
 )
 

@@ -26,6 +26,7 @@ func (s *Server) Handler() http.Handler {
 	s.register(mux)
 	m := newMetrics(s.view)
 	mux.Handle("GET "+api.PathMetrics, m.handler())
+	mux.Handle("GET "+api.PathProfiles, profiles())
 	return s.admit(m.timed(mux))
 }
 
