@@ -40,6 +40,9 @@ lab-vm: lab-vm-image ## real VMs between the lab's hypervisors, by libvirt and Q
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
 	@$(GO) run ./bench/cmd/kindred-bench -newer "$$($(GO) run ./lab/cmd/kindred-lab prepare mdevctl)"
 
+bench-server: ## a fleet server with ten thousand hosts, over HTTP: three minutes
+	@$(GO) run ./bench/cmd/server-bench
+
 fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
 

@@ -48,6 +48,8 @@ type Fleet struct {
 	Engine  *compat.Engine
 	Statics []*inventory.Inventory
 	Digests []string // of the static parts
+	Proofs  []compat.Proof
+	Catalog []byte // YAML
 
 	seed uint64
 }
@@ -66,7 +68,7 @@ var taken = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // New makes a fleet.
 func New(seed uint64, size Size) (*Fleet, error) {
-	f := &Fleet{Size: size.filled(), seed: seed}
+	f := &Fleet{Size: size.filled(), Catalog: catalog, seed: seed}
 	c, err := compat.ParseCatalog("acme", catalog)
 	if err != nil {
 		return nil, fmt.Errorf("the synthetic fleet's catalog: %w", err)
@@ -87,11 +89,10 @@ func New(seed uint64, size Size) (*Fleet, error) {
 			}
 		}
 	}
-	proofs, err := f.proofs(compat.NewEngine(catalogs, nil))
-	if err != nil {
+	if f.Proofs, err = f.proofs(compat.NewEngine(catalogs, nil)); err != nil {
 		return nil, err
 	}
-	f.Engine = compat.NewEngine(catalogs, proofs)
+	f.Engine = compat.NewEngine(catalogs, f.Proofs)
 	return f, nil
 }
 

@@ -108,7 +108,6 @@ var commands = []command{
 	{"claim", newClaim},
 	{"migration", newMigration},
 	{"events", newEvents},
-	{"hook", newHook},
 	{"catalog", newCatalog},
 	{"prove", newProve},
 	{"proof", newProof},

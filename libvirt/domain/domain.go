@@ -35,17 +35,14 @@ type Hostdev struct {
 	Driver string // of a function: vfio, kvm, xen; empty: libvirt chooses
 	Line   int    // where the address is
 
-	tag   []byte // the address element's start tag
-	from  int    // where it begins in the document
-	spare bool   // libvirt takes it away before the VM moves
+	tag  []byte // the address element's start tag
+	from int    // where it begins in the document
 }
 
 // Document is a domain's XML, as it was given.
 type Document struct {
-	Name string
-	UUID string // in lower case; empty: it has none
-	// Hostdevs are those that move with the domain, in their order. One that is
-	// unplugged before (teaming of type transient) is none of them.
+	Name     string
+	UUID     string // in lower case; empty: it has none
 	Hostdevs []Hostdev
 
 	text []byte
@@ -180,8 +177,6 @@ func (r *reader) open(e xml.StartElement, from int) error {
 	switch strings.Join(r.path[r.place:], "/") {
 	case "driver":
 		r.dev.Driver = attr(e, "name")
-	case "teaming":
-		r.dev.spare = attr(e, "type") == "transient"
 	case "source/address":
 		return r.address(e, from)
 	}
@@ -261,9 +256,7 @@ func (r *reader) close() error {
 	if r.doc.Device(h.Device) != nil {
 		return r.fail("device %s is assigned twice", h.Device)
 	}
-	if !h.spare {
-		r.doc.Hostdevs = append(r.doc.Hostdevs, *h)
-	}
+	r.doc.Hostdevs = append(r.doc.Hostdevs, *h)
 	return nil
 }
 

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"kindred/bench/synth"
 )
 
 type summary struct{ median, min, max float64 }
@@ -48,34 +49,15 @@ func machine(ctx context.Context, p programs) (string, error) {
 		return "", fmt.Errorf("ask mdevctl for its version: %w", err)
 	}
 	return fmt.Sprintf("# Kindred and mdevctl\n\n%s; %s; %d cores; Linux %s; %s; against %s.\nTrees are parents×types of each×devices of all, in memory.\n",
-		time.Now().UTC().Format("2006-01-02 15:04 MST"), cpu(), runtime.NumCPU(), firstLine("/proc/sys/kernel/osrelease"),
+		time.Now().UTC().Format("2006-01-02 15:04 MST"), synth.CPU(), runtime.NumCPU(), synth.FirstLine("/proc/sys/kernel/osrelease"),
 		runtime.Version(), strings.TrimSpace(string(version))), nil
-}
-
-func cpu() string {
-	data, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(data)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
-}
-
-func firstLine(name string) string {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return "of unknown release"
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	return line
 }
 
 // busy is the processor time, in s, that this machine and that this program
 // with its children have used so far.
 func busy() (machine, own float64) {
 	var user, nice, system float64
-	_, _ = fmt.Sscanf(firstLine("/proc/stat"), "cpu %f %f %f", &user, &nice, &system)
+	_, _ = fmt.Sscanf(synth.FirstLine("/proc/stat"), "cpu %f %f %f", &user, &nice, &system)
 	const ticks = 100 // USER_HZ, the same on every Linux machine but Alpha's
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var u unix.Rusage

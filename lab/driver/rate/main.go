@@ -36,7 +36,7 @@ type Rates struct {
 }
 
 const (
-	rounds = 15
+	rounds = 7
 	chunk  = 1 << 20 // of the bare loops
 )
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// profiles fetches what the server spends its time and its memory on, where
+// that was asked for.
+func (r *run) profiles(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	if r.profile == "" {
+		done <- nil
+		return done
+	}
+	go func() {
+		seconds := int(r.duration.Seconds() / 2)
+		done <- errors.Join(
+			os.MkdirAll(r.profile, 0o755),
+			r.fetch(ctx, fmt.Sprintf("profile?seconds=%d", seconds), "cpu.prof"),
+			r.fetch(ctx, "heap?gc=1", "heap.prof"),
+			r.fetch(ctx, "allocs", "allocs.prof"),
+			r.fetch(ctx, "goroutine", "goroutine.prof"),
+		)
+	}()
+	return done
+}
+
+func (r *run) fetch(ctx context.Context, what, name string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.Plain+"/debug/pprof/"+what, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
+	if err != nil {
+		return fmt.Errorf("fetch a profile: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("fetch the profile %s: %s", what, resp.Status)
+	}
+	file, err := os.Create(filepath.Join(r.profile, name))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, resp.Body)
+	return errors.Join(err, file.Close())
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"kindred/bench/serving"
+)
+
+// moment is what was used until then.
+type moment struct {
+	at        time.Time
+	server    serving.Usage
+	hosts     serving.Usage
+	own       serving.Usage
+	busy      time.Duration
+	db, wal   int64
+	committed int64 // revision of the store
+}
+
+func (r *run) moment(ctx context.Context) (m moment, err error) {
+	m.at = time.Now()
+	for pid, to := range map[int]*serving.Usage{r.server.PID: &m.server, r.load.command.Process.Pid: &m.hosts, os.Getpid(): &m.own} {
+		if *to, err = serving.Of(pid); err != nil {
+			return m, err
+		}
+	}
+	if m.busy, err = serving.Busy(); err != nil {
+		return m, err
+	}
+	if m.db, m.wal, err = r.server.Stored(); err != nil {
+		return m, err
+	}
+	c, err := r.server.Ask()
+	if err != nil {
+		return m, err
+	}
+	defer c.Close()
+	h, err := c.Health(ctx)
+	if err == nil {
+		m.committed = h.Revision
+	}
+	return m, err
+}
+
+// steady is what the server does all day, and more of it.
+func (r *run) steady(ctx context.Context) error {
+	if err := r.load.tell(); err != nil {
+		return err
+	}
+	warm, cancel := context.WithTimeout(ctx, r.warm)
+	r.asker.pace(warm, r.asks, r.conns, r.seed)
+	cancel()
+	before, err := r.moment(ctx)
+	if err != nil {
+		return err
+	}
+	window, cancel := context.WithTimeout(ctx, r.duration)
+	defer cancel()
+	most := make(chan serving.Usage, 1)
+	go func() { most <- r.watch(window) }()
+	profiled := r.profiles(window)
+	answers := r.asker.pace(window, r.asks, r.conns, r.seed+1)
+	peak := <-most
+	after, err := r.moment(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.load.tell(); err != nil {
+		return err
+	}
+	w, err := r.load.hear()
+	if err != nil {
+		return err
+	}
+	if err := <-profiled; err != nil {
+		return err
+	}
+	r.tellAnswers(answers)
+	r.tellUse(&before, &after, &peak)
+	r.tellHosts(w)
+	return ctx.Err()
+}
+
+// watch is the most memory that was resident at any second.
+func (r *run) watch(ctx context.Context) (most serving.Usage) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if u, err := serving.Of(r.server.PID); err == nil && u.RSS > most.RSS {
+			most = u
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return most
+		}
+	}
+}
+
+func (r *run) tellAnswers(a *asked) {
+	median, slow := percentiles(a.times)
+	row("targets, best 100 and counts, p50", median, "")
+	row("targets, best 100 and counts, p99", slow, "under 10 ms")
+	if n := int64(len(a.times)); n > 0 {
+		row("of so many questions; bytes of an answer", fmt.Sprintf("%d; %d", n, a.bytes/n), "")
+	}
+	row("questions that waited for a connection", a.behind.Load(), "")
+	row("errors", fmt.Sprint(a.failed.count(), " ", strings.Join(a.failed.reasons(), "; ")), "0")
+}
+
+func (r *run) tellUse(before, after *moment, peak *serving.Usage) {
+	span := after.at.Sub(before.at)
+	row("server's memory, resident, at most", mib(peak.RSS), "under 1 GiB")
+	row("of it pages of etcd's file, which the system takes back when it needs them", mib(peak.Store), "")
+	hourly := func(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/span.Hours()/(1<<30)) }
+	row("written to disk in an hour (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
+	row("growth of etcd's file in an hour", hourly(after.db-before.db), "")
+	row("etcd's file; its log", mib(after.db)+"; "+mib(after.wal), "")
+	row("store's revisions a second", fmt.Sprintf("%.0f", float64(after.committed-before.committed)/span.Seconds()), "")
+	share := func(used time.Duration) string { return fmt.Sprintf("%.2f", used.Seconds()/span.Seconds()) }
+	ours := after.server.CPU - before.server.CPU
+	load := after.hosts.CPU - before.hosts.CPU + after.own.CPU - before.own.CPU
+	row("cores: the server; the load; other programs", share(ours)+"; "+share(load)+"; "+share(max(after.busy-before.busy-ours-load, 0)), "")
+}
+
+func (r *run) tellHosts(w *word) {
+	span := r.warm + r.duration
+	row("changes of hosts taken, a second", fmt.Sprintf("%.0f", float64(w.Changed)/span.Seconds()), fmt.Sprint(r.rate))
+	row("changes that came while the host reported the one before", w.Merged, "")
+	row("report of a change, p50", w.Median, "")
+	row("report of a change, p99", w.Slow, "")
+	row("agents' errors", fmt.Sprint(w.Failed, " ", strings.Join(w.Reasons, "; ")), "0")
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
+
+func row(what string, result any, wanted string) {
+	if d, ok := result.(time.Duration); ok {
+		result = d.Round(time.Microsecond)
+		if d > time.Second {
+			result = d.Round(time.Millisecond)
+		}
+	}
+	fmt.Printf("| %s | %v | %s |\n", what, result, wanted)
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package serving
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what a process uses and has used so far.
+type Usage struct {
+	RSS     int64 // bytes; of them:
+	Anon    int64 // its own memory
+	Store   int64 // pages of etcd's file
+	CPU     time.Duration
+	Written int64 // bytes that it made the system write to disk
+}
+
+// Of asks the kernel for a process's use. What etcd maps of its file is memory
+// of the system that is given back when it is needed elsewhere; it counts as
+// resident.
+func Of(pid int) (Usage, error) {
+	var u Usage
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	if err != nil {
+		return u, fmt.Errorf("ask for a process's memory: %w", err)
+	}
+	u.RSS, u.Anon = kilobytes(status, "VmRSS:"), kilobytes(status, "RssAnon:")
+	io, err := os.ReadFile(filepath.Join(dir, "io"))
+	if err != nil {
+		return u, fmt.Errorf("ask for what a process wrote: %w", err)
+	}
+	u.Written, _ = strconv.ParseInt(field(io, "write_bytes:"), 10, 64)
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return u, fmt.Errorf("ask for a process's time: %w", err)
+	}
+	// proc_pid_stat(5): what follows the name in parentheses begins with field 3.
+	if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 12 {
+		user, _ := strconv.ParseInt(f[11], 10, 64)
+		system, _ := strconv.ParseInt(f[12], 10, 64)
+		const tick = 10 * time.Millisecond // USER_HZ, the same on every Linux machine but Alpha's
+		u.CPU = time.Duration(user+system) * tick
+	}
+	u.Store, err = mapped(filepath.Join(dir, "smaps"))
+	return u, err
+}
+
+// mapped is how much of etcd's file is in memory.
+func mapped(name string) (int64, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return 0, fmt.Errorf("ask for a process's memory: %w", err)
+	}
+	defer file.Close()
+	var sum int64
+	store := false
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		switch line := lines.Text(); {
+		case strings.HasSuffix(line, "/snap/db"):
+			store = true
+		case strings.HasPrefix(line, "Rss:"):
+			if store {
+				sum += kilobytes([]byte(line), "Rss:")
+			}
+			store = false
+		}
+	}
+	return sum, lines.Err()
+}
+
+func field(text []byte, name string) string {
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}
+
+func kilobytes(text []byte, name string) int64 {
+	n, _ := strconv.ParseInt(strings.TrimSuffix(field(text, name), " kB"), 10, 64)
+	return n << 10
+}
+
+// Busy is the processor time that the machine's programs have used so far.
+func Busy() (time.Duration, error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	var user, nice, system int64
+	if _, err := fmt.Sscanf(string(data), "cpu %d %d %d", &user, &nice, &system); err != nil {
+		return 0, fmt.Errorf("read /proc/stat: %w", err)
+	}
+	return time.Duration(user+nice+system) * 10 * time.Millisecond, nil
+}
+
+// Stored is how large the server's files are: etcd's, and its log of writes.
+func (s *Server) Stored() (db, log int64, err error) {
+	err = filepath.WalkDir(filepath.Join(s.Dir, "data", "member"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if filepath.Base(filepath.Dir(path)) == "wal" {
+			log += info.Size()
+		} else {
+			db += info.Size()
+		}
+		return nil
+	})
+	return db, log, err
+}
