@@ -56,7 +56,7 @@ func below(path, room string) bool { return path == room || strings.HasPrefix(pa
 
 // TestDirections guards which way data flows; docs/architecture.md explains it.
 func TestDirections(t *testing.T) {
-	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet", "kindred/stream", "kindred/api"}
+	pure := []string{"kindred/inventory", "kindred/compat", "kindred/fleet", "kindred/stream", "kindred/api", "kindred/libvirt/domain"}
 	doesIO := []string{"os", "net", "net/http", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
 	rooms := map[string][]string{ // who may be imported by whom, where it is not everybody
 		"kindred/cmd":   {"kindred/cmd"},
@@ -65,6 +65,9 @@ func TestDirections(t *testing.T) {
 		// One package knows the store, one program is the server.
 		"go.etcd.io":     {"kindred/server/store"},
 		"kindred/server": {"kindred/server", "kindred/cmd/kindredd"},
+		// One package speaks libvirt's protocol; only commands have to do with VM managers.
+		"github.com/digitalocean/go-libvirt": {"kindred/libvirt"},
+		"kindred/libvirt":                    {"kindred/libvirt", "kindred/cmd", "kindred/lab"},
 		// sim implements host's interfaces, prove uses them, the agent drives both.
 		"kindred/host": {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/sim", "kindred/prove", "kindred/agent", "kindred/demo"},
 		// Machines that do not exist are for demos and for tests, whose imports do not count here.

@@ -34,8 +34,8 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Memory is a frame on each side, however long the stream: what 64 MiB
-// allocate must not be more than what 8 MiB do, but for a little noise.
+// Memory is two batches on one side and a frame on the other, however long the
+// stream: what 64 MiB allocate is no more than that.
 func TestMemoryIsFlat(t *testing.T) {
 	src := newPattern(0)
 	allocated := func(n int64) uint64 {
@@ -65,10 +65,10 @@ func TestMemoryIsFlat(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
-	allocated(1 << 20)
-	short, long := allocated(8<<20), allocated(64<<20)
-	if long > short+64<<10 || long > 4*MaxFrame {
-		t.Errorf("64 MiB allocate %d bytes, 8 MiB %d", long, short)
+	allocated(1 << 20) // whatever is made once
+	most := uint64(2*len(room{}) + 2*MaxFrame)
+	if long := allocated(64 << 20); long > most {
+		t.Errorf("64 MiB allocate %d bytes, more than %d", long, most)
 	}
 }
 

@@ -10,20 +10,22 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 )
 
 // Writer writes one stream. After an error it stays in it.
 //
-// A full frame is summed and written while the next one is filled: until Close
-// returns, or Write an error and no more is written, what the stream is written
-// to is the Writer's.
+// Payload is gathered to a batch of full frames. One is summed and written while
+// the next one is filled: until Close returns, or Write an error and no more is
+// written, what the stream is written to is the Writer's.
 type Writer struct {
 	w       io.Writer
 	buf     []byte      // room for a head, then payload not yet written
 	spare   []byte      // as buf; nil while it is being written
 	written chan []byte // gives it back
+	rooms   [2]*room    // that both are in
 	size    int         // of a full payload frame
 	digest  hash.Hash
 	next    uint64 // sequence of the next frame
@@ -31,6 +33,17 @@ type Writer struct {
 	frames  uint64 // of payload
 	err     error
 }
+
+// batch is how many frames are gathered. Handing some to another processor costs
+// about the same as one, and a device is read fastest a MiB or two at a time: with
+// an emulated processor both cost much.
+const batch = 8
+
+// room is memory for a batch.
+type room [headSize + batch*MaxFrame]byte
+
+// rooms are used again: the first touch of memory costs too.
+var rooms = sync.Pool{New: func() any { return new(room) }}
 
 var errClosed = errors.New("the stream was ended already")
 
@@ -42,9 +55,10 @@ func newWriter(w io.Writer, h *Header, size int) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a stream: %w", err)
 	}
-	s := &Writer{
-		w: w, size: size, digest: sha256.New(), written: make(chan []byte, 1),
-		buf: make([]byte, headSize, headSize+size), spare: make([]byte, headSize, headSize+size),
+	s := &Writer{w: w, size: size, digest: sha256.New(), written: make(chan []byte, 1)}
+	for i, b := range []*[]byte{&s.buf, &s.spare} {
+		s.rooms[i] = rooms.Get().(*room)
+		*b = s.rooms[i][: headSize : headSize+batch*size]
 	}
 	start := appendStart(nil)
 	s.digest.Write(start)
@@ -78,7 +92,7 @@ func (s *Writer) frame(kind uint32, whole []byte) []byte {
 	return whole[:headSize]
 }
 
-// wait waits for the frame that is being written. The Writer's fields are the
+// wait waits for the batch that is being written. The Writer's fields are the
 // caller's again then.
 func (s *Writer) wait() {
 	if s.spare == nil {
@@ -92,17 +106,28 @@ func (s *Writer) flush() {
 		return
 	}
 	s.wait()
-	whole := s.buf
+	full := s.buf
 	s.buf, s.spare = s.spare, nil
-	s.payload += uint64(len(whole) - headSize)
-	s.frames++
+	s.payload += uint64(len(full) - headSize)
+	s.frames += uint64((len(full) - headSize + s.size - 1) / s.size)
 	go func() {
-		s.digest.Write(s.frame(payloadFrame, whole))
-		s.written <- whole[:headSize]
+		s.write(full)
+		s.written <- full[:headSize]
 	}()
 }
 
-// failed is the error of a frame that was written by now.
+// write writes a batch as frames. The head of each but the first takes the place
+// of the end of the payload before it, which was written by then: so payload is
+// read in one piece and written without being moved.
+func (s *Writer) write(full []byte) {
+	for len(full) > headSize {
+		whole := full[:min(len(full), headSize+s.size)]
+		s.digest.Write(s.frame(payloadFrame, whole))
+		full = full[len(whole)-headSize:]
+	}
+}
+
+// failed is the error of a batch that was written by now.
 func (s *Writer) failed() error {
 	if s.spare == nil {
 		select {
@@ -115,7 +140,7 @@ func (s *Writer) failed() error {
 }
 
 // AvailableBuffer is room for payload: what is read to there and given to the
-// next Write need not be copied, as with bufio.Writer.
+// next Write need not be copied, as with bufio.Writer. After Close it is another's.
 func (s *Writer) AvailableBuffer() []byte { return s.buf[len(s.buf):] }
 
 // Write adds payload.
@@ -184,6 +209,10 @@ func (s *Writer) Close(trailer json.RawMessage) error {
 		return fmt.Errorf("end the stream: %w", s.err)
 	}
 	s.err = errClosed
+	s.buf, s.spare = []byte{}, []byte{} // not nil: nothing is being written
+	for _, r := range s.rooms {
+		rooms.Put(r)
+	}
 	return nil
 }
 

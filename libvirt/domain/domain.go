@@ -35,14 +35,17 @@ type Hostdev struct {
 	Driver string // of a function: vfio, kvm, xen; empty: libvirt chooses
 	Line   int    // where the address is
 
-	tag  []byte // the address element's start tag
-	from int    // where it begins in the document
+	tag   []byte // the address element's start tag
+	from  int    // where it begins in the document
+	spare bool   // libvirt takes it away before the VM moves
 }
 
 // Document is a domain's XML, as it was given.
 type Document struct {
-	Name     string
-	UUID     string // in lower case; empty: it has none
+	Name string
+	UUID string // in lower case; empty: it has none
+	// Hostdevs are those that move with the domain, in their order. One that is
+	// unplugged before (teaming of type transient) is none of them.
 	Hostdevs []Hostdev
 
 	text []byte
@@ -177,6 +180,8 @@ func (r *reader) open(e xml.StartElement, from int) error {
 	switch strings.Join(r.path[r.place:], "/") {
 	case "driver":
 		r.dev.Driver = attr(e, "name")
+	case "teaming":
+		r.dev.spare = attr(e, "type") == "transient"
 	case "source/address":
 		return r.address(e, from)
 	}
@@ -256,7 +261,9 @@ func (r *reader) close() error {
 	if r.doc.Device(h.Device) != nil {
 		return r.fail("device %s is assigned twice", h.Device)
 	}
-	r.doc.Hostdevs = append(r.doc.Hostdevs, *h)
+	if !h.spare {
+		r.doc.Hostdevs = append(r.doc.Hostdevs, *h)
+	}
 	return nil
 }
 

@@ -176,6 +176,7 @@ func TestHostile(t *testing.T) {
 	for name, text := range map[string]string{
 		"an entity that all know": in(strings.Replace(someMdev, "83b8", "&#x38;3b8", 1)),
 		"mode left out":           in(strings.Replace(someMdev, "mode='subsystem' ", "", 1)),
+		"one that is unplugged":   in(someMdev + "<interface type='hostdev'><source><address type='pci' bus='1' slot='1'/></source><teaming type='transient' persistent='ua-backup0'/></interface>"),
 		"elsewhere too":           "<domain><metadata><devices>" + someMdev + "</devices></metadata><devices>" + someMdev + "</devices></domain>",
 	} {
 		doc, err := Parse([]byte(text))

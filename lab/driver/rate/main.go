@@ -36,7 +36,7 @@ type Rates struct {
 }
 
 const (
-	rounds = 7
+	rounds = 15
 	chunk  = 1 << 20 // of the bare loops
 )
 

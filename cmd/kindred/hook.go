@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"kindred/client"
+	"kindred/libvirt"
+	"kindred/libvirt/domain"
+	"kindred/libvirt/hook"
+	"kindred/trust"
+)
+
+func newHook() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "hook",
+		Short:   "Be called by a VM manager",
+		Example: "  kindred hook libvirt --help",
+		Args:    cobra.ArbitraryArgs,
+		RunE:    needsSubcommand,
+	}
+	cmd.AddCommand(newHookLibvirt())
+	return cmd
+}
+
+type hookOptions struct {
+	config, state, credentials, connect string
+	follow                              string
+}
+
+func newHookLibvirt() *cobra.Command {
+	opts := new(hookOptions)
+	cmd := &cobra.Command{
+		Use:   "libvirt GUEST OPERATION SUBOPERATION EXTRA",
+		Short: "Prepare devices for a domain that libvirt migrates to this host",
+		Long: `Prepare devices for a domain that libvirt migrates to this host. libvirt calls
+it as /etc/libvirt/hooks/qemu, with the domain's XML on standard input; docs/libvirt.md
+says how to install it.
+
+For a domain that comes with devices of its source host, it takes the migration
+that was begun for it, or begins one, waits until this host has the devices, and
+prints the domain with their addresses; nothing else in it is changed. A domain
+without such devices is let through at once. When the devices cannot be had, or
+not in time, the reason goes to standard error, and libvirt shows it to who
+migrates; the VM runs on where it was. How the migration ended is told to the
+server by a process that is left behind.
+
+/etc/kindred/hook.yaml, which need not be there:
+
+  deadline: 60s           # how long libvirt waits at most
+  unreachable: refuse     # or pass: when no server can be asked
+  servers: [https://...]  # left out: the agent's, from /etc/kindred/agent.env
+
+Exit code: 0 let through; otherwise refused, as of kindred migration create.`,
+		Example: "  virsh dumpxml vm1 | kindred hook libvirt vm1 migrate begin -",
+		Args:    cobra.MaximumNArgs(4),
+		RunE:    func(cmd *cobra.Command, args []string) error { return runHookLibvirt(cmd, opts, args) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&opts.config, "config", hook.ConfigFile, "the hook's configuration, `FILE`")
+	fs.StringVar(&opts.state, "state", hook.MovesDir, "what was handed over, `DIR`")
+	fs.StringVar(&opts.credentials, "credentials", agentCredentials, "the agent's certificate, `FILE`")
+	fs.StringVarP(&opts.connect, "connect", "c", libvirt.System, "which libvirt is watched, `URI`")
+	fs.StringVar(&opts.follow, "follow", "", "watch how `MIGRATION` ends, instead of being called by libvirt")
+	return cmd
+}
+
+func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error {
+	config, err := hook.ReadConfig(opts.config)
+	if err != nil {
+		return &exitError{exitFailed, err}
+	}
+	moves := &hook.Moves{Dir: opts.state}
+	if opts.follow != "" {
+		return opts.watch(cmd, config, moves)
+	}
+	if len(args) < 3 {
+		return usage(cmd, errors.New("it is called as GUEST OPERATION SUBOPERATION EXTRA"))
+	}
+	call := &hook.Call{Guest: args[0], Operation: args[1], Suboperation: args[2]}
+	in := io.LimitReader(cmd.InOrStdin(), domain.MaxSize+1)
+	if !call.Incoming() {
+		_, _ = io.Copy(io.Discard, in) // libvirt writes it to whoever reads
+		opts.followAll(cmd, moves)
+		return nil
+	}
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return fmt.Errorf("read the domain of %s: %w", call.Guest, err)
+	}
+	// Before anything else is looked at: most domains have no such devices.
+	doc, err := domain.Parse(text)
+	if err != nil {
+		return fmt.Errorf("domain %s: %w", call.Guest, err)
+	}
+	if len(doc.Hostdevs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), config.Deadline)
+	defer cancel()
+	server, host, err := opts.fleet(config)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	warn := func(err error) { cmd.PrintErrln("kindred: " + clean(oneLine(err.Error()))) }
+	h := &hook.Hook{Host: host, Fleet: server, Unreachable: config.Unreachable, Moves: moves, Warn: warn, Follow: opts.leave}
+	out, err := h.Take(ctx, text)
+	if err != nil {
+		return fmt.Errorf("%s cannot come to %s: %w", call.Guest, host, refusal(err))
+	}
+	cmd.Print(string(out))
+	return nil
+}
+
+// fleet is the server, and this host's name there: the agent's, by which the hook
+// speaks.
+func (o *hookOptions) fleet(config *hook.Config) (*client.Client, string, error) {
+	servers := config.Servers
+	if len(servers) == 0 {
+		var err error
+		if servers, err = agentServers(); err != nil {
+			return nil, "", err
+		}
+	}
+	own, err := (&agentOptions{servers: servers, credentials: o.credentials}).own()
+	if err != nil {
+		return nil, "", err
+	}
+	var host string
+	if own == nil {
+		host, err = os.Hostname()
+	} else {
+		var who trust.Identity
+		who, err = own.Identity()
+		host = who.Name
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := dial(servers, own)
+	return c, host, err
+}
+
+// agentEnvironment is the file that systemd gives the agent.
+const agentEnvironment = "/etc/kindred/agent.env"
+
+// agentServers are the servers that the environment names, or the agent's.
+func agentServers() ([]string, error) {
+	if env := os.Getenv(serverVariable); env != "" {
+		return strings.Split(env, ","), nil
+	}
+	f, err := os.Open(agentEnvironment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no server is known: name it as servers in %s, or as %s in %s", hook.ConfigFile, serverVariable, agentEnvironment)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), serverVariable+"="); ok {
+			return strings.Split(strings.Trim(value, `"'`), ","), nil
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("%s does not set %s", agentEnvironment, serverVariable), lines.Err())
+}
+
+// followAll leaves a follower for each move that has none: its follower, or the
+// whole machine, was stopped.
+func (o *hookOptions) followAll(cmd *cobra.Command, moves *hook.Moves) {
+	list, err := moves.List()
+	for _, m := range list {
+		_, release, held := moves.Hold(m.Migration)
+		if held != nil {
+			continue // it is followed, or over
+		}
+		release()
+		err = errors.Join(err, o.leave(m))
+	}
+	if err != nil {
+		cmd.PrintErrln("kindred: " + clean(oneLine(err.Error())))
+	}
+}
+
+// leave starts a follower that outlives the hook, and libvirt's daemon: libvirt
+// waits until nobody has the hook's output open any more.
+func (o *hookOptions) leave(m *hook.Move) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile((&hook.Moves{Dir: o.state}).LogFile(m.Migration), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(self, "hook", "libvirt", "--follow", m.Migration,
+		"--config", o.config, "--state", o.state, "--credentials", o.credentials, "--connect", o.connect)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+// watch is the follower.
+func (o *hookOptions) watch(cmd *cobra.Command, config *hook.Config, moves *hook.Moves) error {
+	move, release, err := moves.Hold(o.follow)
+	if errors.Is(err, hook.ErrFollowed) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	server, _, err := o.fleet(config)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	domains := &libvirt.Watch{URI: o.connect}
+	defer domains.Close()
+	f := &hook.Follower{Fleet: server, Domains: domains, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), ReadLog: hook.ReadLog}
+	if err := f.Run(cmd.Context(), move); err != nil {
+		return err
+	}
+	return moves.Remove(move)
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hook
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"kindred/api"
+)
+
+// Phase is how far a domain is on the host that it comes to.
+type Phase string
+
+const (
+	Absent   Phase = "absent"   // there is no such domain, or nothing of it runs
+	Incoming Phase = "incoming" // it waits for its state
+	Arrived  Phase = "arrived"  // it has its state, and runs or is paused by its user
+)
+
+// Sight is what libvirt says of a domain.
+type Sight struct {
+	Phase   Phase
+	Devices []string // of the host, sorted; of one that is there
+}
+
+// Domains is libvirt on this host.
+type Domains interface {
+	// Look says how a domain is. An error means that it is not known.
+	Look(ctx context.Context, uuid string) (Sight, error)
+	// Changed is told of every change of any domain, and nil where none is told.
+	Changed() <-chan struct{}
+}
+
+// Follower finds out how one move ends, and tells the server.
+type Follower struct {
+	Fleet   Fleet
+	Domains Domains
+	Log     *slog.Logger
+	// Grace is how long a domain may take to appear after the hook said yes; 0: 30 s.
+	Grace time.Duration
+	// ReadLog is QEMU's log of a domain from an offset.
+	ReadLog func(name string, from int64) []byte
+
+	seen, arrived bool // the domain was here, had its state
+}
+
+// How often is looked without a reason, at the domain and at the server.
+const (
+	lookEvery = 500 * time.Millisecond
+	askEvery  = 5 * time.Second
+	// beyond is how long a follower goes on after the deadline of a migration whose
+	// domain is not on its way any more: the server settles it then.
+	beyond = 2 * time.Minute
+)
+
+// Run follows a move until it is over, or nothing more can be found out.
+func (f *Follower) Run(ctx context.Context, move *Move) error {
+	if f.Grace == 0 {
+		f.Grace = 30 * time.Second
+	}
+	var m *api.Migration
+	var asked time.Time
+	said := ""
+	warn := func(err error) { // once, while it stays the same
+		if text := fmt.Sprint(err); err != nil && text != said {
+			f.Log.Warn("follow a migration", "migration", move.Migration, "domain", move.Name, "err", err)
+			said = text
+		}
+	}
+	for {
+		sight, lost := f.Domains.Look(ctx, move.Domain)
+		if lost == nil {
+			f.seen = f.seen || f.here(sight, move)
+		}
+		word, reason := wait, ""
+		if lost == nil {
+			word, reason = f.judge(sight, move, time.Now())
+		}
+		if word != wait || time.Since(asked) > askEvery {
+			asked = time.Now()
+			now, err := f.Fleet.Migration(ctx, move.Migration)
+			if err == nil {
+				m = now
+				now, err = f.say(ctx, m, move, word, reason)
+			}
+			switch {
+			case err != nil:
+				warn(err)
+			case now.State.Over() || now.State == api.Completing:
+				f.Log.Info("a migration ended", "migration", now.ID, "state", now.State, "reason", now.Reason)
+				return nil
+			default:
+				m = now
+			}
+		}
+		warn(lost)
+		end := move.Deadline
+		if m != nil && m.Deadline.After(end) {
+			end = m.Deadline
+		}
+		if time.Since(end) > beyond && (lost != nil || sight.Phase != Incoming) {
+			return fmt.Errorf("migration %s: its deadline passed, and it is not known how it ended: the server finds out from both hosts", move.Migration)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.Domains.Changed():
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// here reports whether what is seen is the domain of this move: it has the
+// devices that were handed over.
+func (f *Follower) here(s Sight, move *Move) bool {
+	return s.Phase != Absent && !slices.ContainsFunc(move.Devices, func(d string) bool { return !slices.Contains(s.Devices, d) })
+}
+
+type word int
+
+const (
+	wait word = iota
+	complete
+	abort
+)
+
+// judge says what is to be said of what is seen.
+func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
+	here := f.here(s, move)
+	f.arrived = f.arrived || here && s.Phase == Arrived
+	switch {
+	case f.arrived: // also if it ended meanwhile, and the server was not told
+		return complete, ""
+	case here:
+		return wait, ""
+	case f.seen:
+		return abort, "the VM did not arrive: it is not on the target any more"
+	case now.Sub(move.Began) > f.Grace:
+		return abort, fmt.Sprintf("the VM did not come to the target within %s", f.Grace)
+	}
+	return wait, ""
+}
+
+// say tells the server what was found out, unless it knows.
+func (f *Follower) say(ctx context.Context, m *api.Migration, move *Move, w word, reason string) (*api.Migration, error) {
+	switch {
+	case w == complete && (m.State == api.HandedOver || m.State == api.Aborting):
+		return f.Fleet.Complete(ctx, m.ID)
+	case w == abort && (m.State == api.HandedOver || m.State == api.Prepared || m.State == api.Claimed):
+		a := &api.Abort{Reason: reason}
+		if m.State == api.HandedOver && f.seen {
+			a.Rejected = rejection(f.ReadLog(move.Name, move.Log))
+		}
+		return f.Fleet.Abort(ctx, m.ID, a)
+	}
+	return m, nil
+}

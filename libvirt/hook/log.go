@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hook
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+)
+
+// logDir is where libvirt keeps what each domain's QEMU prints.
+const logDir = "/var/log/libvirt/qemu"
+
+// maxLog bounds what is read of a log.
+const maxLog = 256 << 10
+
+func logFile(name string) string { return filepath.Join(logDir, filepath.Base(name)+".log") }
+
+// logSize is how long a domain's log is; 0 where there is none.
+func logSize(name string) int64 {
+	info, err := os.Stat(logFile(name))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// loadFailed is what QEMU prints when a device's state could not be loaded
+// (migration/savevm.c, qemu_loadvm_section_part_end and its likes); of a VFIO
+// device the section is called vfio (hw/vfio/migration.c).
+var loadFailed = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`error while loading state[^\n]* of device '[^'\n]*\bvfio'`)
+})
+
+// errnoOf is how QEMU says why a load failed.
+var errnoOf = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`load of migration failed: ([^\n]+)`)
+})
+
+// cut are errors that a connection has: they say nothing of a driver.
+var cut = [][]byte{[]byte("Input/output error"), []byte("Connection"), []byte("Broken pipe"), []byte("Interrupted")}
+
+// rejection is the error with which a driver refused the state, as QEMU's log has
+// it behind the offset; empty: the log does not clearly say so.
+func rejection(log []byte) string {
+	failed := loadFailed().Find(log)
+	why := errnoOf().FindSubmatch(log)
+	if failed == nil || why == nil {
+		return ""
+	}
+	for _, c := range cut {
+		if bytes.Contains(why[1], c) {
+			return ""
+		}
+	}
+	return string(failed) + ": " + string(bytes.TrimSpace(why[1]))
+}
+
+// ReadLog reads what a domain's QEMU printed, from an offset.
+func ReadLog(name string, from int64) []byte {
+	f, err := os.Open(logFile(name))
+	if err != nil {
+		return nil // no log, nothing said
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() < from {
+		from = 0 // it was rotated
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, from, maxLog))
+	if err != nil {
+		return nil
+	}
+	return data
+}

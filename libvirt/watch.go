@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kindred/libvirt/domain"
+	"kindred/libvirt/hook"
+)
+
+// Watch looks at single domains, over as many connections as it takes: the daemon
+// may be restarted meanwhile.
+type Watch struct {
+	URI string
+
+	conn    *Conn
+	changed <-chan struct{}
+}
+
+// lookLimit is how long the daemon may take to say how a domain is. While it
+// works on the domain it answers late.
+const lookLimit = 10 * time.Second
+
+// Look says how a domain is.
+func (w *Watch) Look(ctx context.Context, uuid string) (hook.Sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	s, err := w.look(ctx, uuid)
+	if _, refused := errors.AsType[*Error](err); err != nil && !refused {
+		w.Close() // and it is dialled again
+	}
+	return s, err
+}
+
+func (w *Watch) look(ctx context.Context, uuid string) (hook.Sight, error) {
+	if err := w.dial(ctx); err != nil {
+		return hook.Sight{}, err
+	}
+	d, err := w.conn.Domain(ctx, uuid)
+	if errors.Is(err, ErrNoDomain) {
+		return hook.Sight{Phase: hook.Absent}, nil
+	}
+	if err != nil {
+		return hook.Sight{}, err
+	}
+	s := hook.Sight{Phase: map[State]hook.Phase{
+		Running: hook.Arrived, Paused: hook.Arrived, Asleep: hook.Arrived, Incoming: hook.Incoming, Ending: hook.Incoming, Unknown: hook.Incoming, Off: hook.Absent,
+	}[d.State]}
+	if s.Phase == hook.Absent {
+		return s, nil
+	}
+	var doc *domain.Document
+	if doc, err = w.conn.Document(ctx, d); errors.Is(err, ErrNoDomain) {
+		return hook.Sight{Phase: hook.Absent}, nil
+	}
+	if err != nil {
+		return hook.Sight{}, err
+	}
+	s.Devices = doc.Devices()
+	return s, nil
+}
+
+func (w *Watch) dial(ctx context.Context) error {
+	if w.conn != nil {
+		return nil
+	}
+	conn, err := Dial(ctx, w.URI)
+	if err != nil {
+		return err
+	}
+	// Without events it is looked at often enough.
+	w.changed, _ = conn.Changes(ctx)
+	w.conn = conn
+	return nil
+}
+
+// Changed is told of changes, while there is a connection.
+func (w *Watch) Changed() <-chan struct{} {
+	select {
+	case _, open := <-w.changed:
+		if open {
+			now := make(chan struct{})
+			close(now)
+			return now
+		}
+		w.changed = nil // the connection ended
+	default:
+	}
+	return w.changed
+}
+
+// Close ends the connection.
+func (w *Watch) Close() {
+	if w.conn != nil {
+		w.conn.Close()
+	}
+	w.conn, w.changed = nil, nil
+}
