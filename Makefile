@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 build: ## build bin/kindred and bin/kindredd
 	$(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/kindred ./cmd/kindredd
@@ -16,6 +16,9 @@ demo: build ## the main job on a simulated fleet, then the fleet to explore (ONC
 
 test: ## everything; as root on Debian it installs what it needs
 	@sh tools/test.sh
+
+test-contention: ## claims by 200 clients, while servers and members of etcd are killed and cut off (root; two minutes)
+	KINDRED_NET=1 $(GO) test -count=1 -v ./server/contention -run 'TestContention$$'
 
 lab: ## two hosts with real kernels and devices, a shell on each, until Ctrl-C
 	@$(GO) run ./lab/cmd/kindred-lab up $(if $(shell command -v tmux),-tmux) $(subst $(comma), ,$(HOSTS))
@@ -49,4 +52,4 @@ fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 schema: ## write docs/schema and docs/openapi.json from the Go types
 	$(GO) test ./inventory ./compat ./server -run 'TestSchema|TestOpenAPI' -update
 
-.PHONY: help build demo test lab lab-iommufd lab-record lab-libvirt lab-vm lab-vm-image bench fuzz schema
+.PHONY: help build demo test test-contention lab lab-iommufd lab-record lab-libvirt lab-vm lab-vm-image bench fuzz schema

@@ -72,6 +72,7 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 		defer s.turns.take(req.Target)()
 	}
 	key := store.Key(store.Claim, id)
+	check := s.refusals(key)
 	for range tries {
 		s.view.mu.RLock()
 		known := s.view.claims[id]
@@ -82,9 +83,10 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 			}
 			return known, nil
 		}
+		check.seen = s.view.current()
 		p, err := s.view.plan(req, s.now(), manage)
 		if err != nil {
-			if again, err := s.stands(ctx, p, key, err); !again {
+			if again, err := check.stands(ctx, p, err); !again {
 				return nil, err
 			}
 			continue
@@ -135,14 +137,34 @@ func touch(host string) store.Write {
 	return store.Write{Key: store.Key(store.Room, host), Value: []byte{}}
 }
 
-// stands finds out whether a refusal rests on how things are, or on what this
+// refusals finds out whether a refusal rests on how things are, or on what this
 // server has seen last: then it is to be judged again.
-func (s *Server) stands(ctx context.Context, p *plan, key string, refused error) (again bool, err error) {
+type refusals struct {
+	*Server
+	key   string // of what would be made
+	seen  int64  // the revision that was judged by
+	fresh bool   // this server had seen all there was after the request came
+}
+
+func (s *Server) refusals(key string) *refusals { return &refusals{Server: s, key: key} }
+
+func (r *refusals) stands(ctx context.Context, p *plan, refused error) (again bool, err error) {
 	refusal, ok := errors.AsType[*api.Problem](refused)
-	if !ok || p == nil || refusal.Code == api.BadRequest {
+	switch {
+	case !ok || refusal.Code == api.BadRequest:
 		return false, refused
+	case p == nil || refusal.Code == api.NoTarget: // it rests on all there is: no guard is for that
+		if r.fresh {
+			return false, refused
+		}
+		r.fresh = true
+		had, err := r.catchUp(ctx, r.seen)
+		if err == nil && had {
+			err = refused
+		}
+		return err == nil, err
 	}
-	_, ok, err = s.store.Commit(ctx, store.Txn{If: append(p.guards, store.Guard{Key: key})})
+	_, ok, err = r.store.Commit(ctx, store.Txn{If: append(p.guards, store.Guard{Key: r.key})})
 	if err != nil {
 		return false, problem(err)
 	}
@@ -150,7 +172,7 @@ func (s *Server) stands(ctx context.Context, p *plan, key string, refused error)
 		return false, refused
 	}
 	select {
-	case <-s.view.changed():
+	case <-r.view.changed():
 	case <-time.After(retryAfter / 5):
 	case <-ctx.Done():
 		return false, ctx.Err()

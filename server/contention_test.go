@@ -315,6 +315,35 @@ func TestReadThenList(t *testing.T) {
 	}
 }
 
+// TestLateRefusal: a server that has not seen yet what another one was told refuses
+// nothing for that.
+func TestLateRefusal(t *testing.T) {
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 4))
+	one, late := r.start(r.open()), r.start(&slow{Store: r.open()})
+	for _, target := range []string{"b", ""} {
+		r.report(one, "a", "b")
+		if late.view.current() >= one.view.current() {
+			t.Error("the other server is not late")
+		}
+		c, err := late.CreateClaim(t.Context(), "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: target})
+		if err != nil || c.Target != "b" {
+			t.Fatalf("target %q: %+v, %v", target, c, err)
+		}
+		if _, err := one.Release(t.Context(), c.ID, 0); err != nil {
+			t.Fatal(err)
+		}
+		r.machines["b"].devices = append(r.machines["b"].devices, &made{id: dev2, typ: "small"}) // news
+	}
+	// And what is not there is not there.
+	if _, err := one.Release(t.Context(), "none", 0); !errors.Is(err, &api.Problem{Code: api.NotFound}) {
+		t.Error(err)
+	}
+	_, err := late.CreateClaim(t.Context(), "test", "", api.ClaimRequest{Devices: []string{"83b8f4f2-509f-382f-3c1e-e6bfe0fb9999"}, Target: "b"})
+	wantCode(t, err, api.NotFound)
+	_, err = late.CreateClaim(t.Context(), "test", "", api.ClaimRequest{Devices: []string{dev1}, Target: "nowhere"})
+	wantCode(t, err, api.NotFound)
+}
+
 // slow tells what happened a while later.
 type slow struct{ Store }
 

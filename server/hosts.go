@@ -70,6 +70,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		return nil, api.NewProblem(api.BadRequest, "the mode %q is neither observe nor manage", r.Mode)
 	}
 	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode}
+	s.live.heard(name, s.now()) // before it can be on record that this server heard it
 	for range tries {
 		s.view.mu.RLock()
 		h, static := s.view.hosts[name], s.view.statics[r.Own.Static]
@@ -100,7 +101,6 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 			return nil, err
 		}
 		if ok {
-			s.live.heard(name, s.now())
 			return s.answer(), nil
 		}
 	}
@@ -130,9 +130,9 @@ func (s *Server) Alive(ctx context.Context, name string, a *api.Alive) (*api.Rep
 		if h == nil || h.Own == nil || h.Version != a.Version {
 			return nil, api.NewProblem(api.NeedReport, "")
 		}
+		s.live.heard(name, s.now()) // before it can be on record that this server heard it
 		w, change := s.alive(name, h)
 		if !change {
-			s.live.heard(name, s.now())
 			return s.answer(), nil
 		}
 		ok, err := s.together(ctx, store.Txn{If: []store.Guard{{Key: w.Key, Revision: h.liveRevision}}, Then: []store.Write{w}})
@@ -140,7 +140,6 @@ func (s *Server) Alive(ctx context.Context, name string, a *api.Alive) (*api.Rep
 			return nil, err
 		}
 		if ok {
-			s.live.heard(name, s.now())
 			return s.answer(), nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,6 +133,70 @@ func TestTakeover(t *testing.T) {
 	two.Sweep(t.Context())
 	if state("a") != api.Reporting || state("b") != api.NotReporting {
 		t.Errorf("a is %s, b %s", state("a"), state("b"))
+	}
+}
+
+// unsaid is a store that writes, and does not say so.
+type unsaid struct {
+	Store
+	on atomic.Bool
+}
+
+func (u *unsaid) Commit(ctx context.Context, t store.Txn) (int64, bool, error) {
+	revision, ok, err := u.Store.Commit(ctx, t)
+	if err == nil && u.on.Load() {
+		err = fmt.Errorf("%w: cut after", store.ErrUncertain)
+	}
+	return revision, ok, err
+}
+
+// TestHeardUnsaid: a host that was heard is not taken for silent because the store
+// did not say that it put that down; neither at first, nor when it comes back.
+func TestHeardUnsaid(t *testing.T) {
+	r := newRig(t, newMachine("a", 4))
+	u := &unsaid{Store: r.open()}
+	one, two := r.start(u), r.start(r.open())
+	static, _ := inventory.Split(r.machines["a"].inventory())
+	digest, err := static.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Static(t.Context(), digest, static); err != nil {
+		t.Fatal(err)
+	}
+	live := func() liveRecord {
+		one.view.mu.RLock()
+		defer one.view.mu.RUnlock()
+		if h := one.view.hosts["a"]; h != nil {
+			return h.live
+		}
+		return liveRecord{}
+	}
+	heard := func() {
+		t.Helper()
+		u.on.Store(true)
+		wantCode(t, r.machines["a"].report(t.Context(), one.Server), api.Unavailable)
+		u.on.Store(false)
+		for live().Replica != one.replica { // until it is seen that it was written
+			if !one.view.wait(t.Context(), one.view.current()+1, 10*time.Second) {
+				t.Fatal("it was not written")
+			}
+		}
+	}
+	state := func() api.HostState {
+		one.Sweep(t.Context())
+		return live().State
+	}
+	heard()
+	if got := state(); got != api.Reporting {
+		t.Errorf("heard for the first time: %s", got)
+	}
+	r.report(two, "a")
+	one.view.wait(t.Context(), two.view.current(), 10*time.Second)
+	r.pass(time.Hour)
+	heard()
+	if got := state(); got != api.Reporting {
+		t.Errorf("heard again after an hour at another server: %s", got)
 	}
 }
 

@@ -47,13 +47,15 @@ func (s *Server) CreateMigration(ctx context.Context, by, key string, req api.Mi
 		return nil, err
 	}
 	mkey := store.Key(store.Migration, id)
+	check := s.refusals(mkey)
 	for range tries {
 		if m, err := s.madeBefore(id, sum); m != nil || err != nil {
 			return m, err
 		}
+		check.seen = s.view.current()
 		p, err := s.view.plan(&req.ClaimRequest, s.now(), true)
 		if err != nil {
-			if again, err := s.stands(ctx, p, mkey, err); !again {
+			if again, err := check.stands(ctx, p, err); !again {
 				return nil, err
 			}
 			continue

@@ -188,16 +188,18 @@ func (v *view) refusals(refs []string) (list []api.Cause) {
 // planOn judges one target, and fills the plan in.
 func (v *view) planOn(p *plan, req *api.ClaimRequest, source *inventory.Inventory, devices []*inventory.Device, name string, now time.Time, manage bool) error {
 	h := v.hosts[name]
-	target := v.inventory(name)
-	if target == nil {
-		return api.NewProblem(api.NotFound, "no host %q has reported", name)
+	if h == nil {
+		h = new(hostState)
 	}
+	target := v.inventory(name)
 	p.claim.Target = name
 	p.guards = append(p.guards,
 		store.Guard{Key: store.Key(store.Room, name), Revision: v.rooms[name]},
 		store.Guard{Key: store.Key(store.Host, name), Revision: h.revision},
 		store.Guard{Key: store.Key(store.Live, name), Revision: h.liveRevision})
 	switch {
+	case target == nil:
+		return api.NewProblem(api.NotFound, "no host %q has reported", name)
 	case name == source.Host.Name:
 		return api.NewProblem(api.BadRequest, "the devices are on %s already", name)
 	case h.live.State != api.Reporting:

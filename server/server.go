@@ -28,6 +28,8 @@ type Store interface {
 	CommitEach(ctx context.Context, list []store.Txn) (revision int64, ok []bool, err error)
 	Watch(ctx context.Context, begin string, after int64, yield func(changes []store.Record, revision int64) error) error
 	Announce(ctx context.Context, key string, value []byte) error
+	Revision(ctx context.Context) (int64, error)
+	Hurry(ctx context.Context) error
 }
 
 // Config is what a server is made of.
@@ -215,6 +217,26 @@ func (s *Server) commit(ctx context.Context, t store.Txn) (ok bool, err error) {
 		return false, api.NewProblem(api.Unavailable, "it was written, and this server has not seen it yet")
 	}
 	return true, nil
+}
+
+// catchUp reports whether this server had seen at a revision all that is in the
+// store now. If not, it returns when it has: what was judged is to be judged again,
+// once, for that will be how things were after this was called.
+func (s *Server) catchUp(ctx context.Context, seen int64) (had bool, err error) {
+	revision, err := s.store.Revision(ctx)
+	if err != nil {
+		return false, problem(err)
+	}
+	if seen >= revision {
+		return true, nil
+	}
+	if err := s.store.Hurry(ctx); err != nil {
+		return false, problem(err)
+	}
+	if !s.view.wait(ctx, revision, requestWait) {
+		return false, api.NewProblem(api.Unavailable, "this server has not seen yet what is in the store")
+	}
+	return false, nil
 }
 
 // requestWait bounds how long a request waits for the store's changes to arrive.

@@ -98,7 +98,8 @@ func (s *Store) Read(ctx context.Context, begin string, yield func(Record) error
 }
 
 // Commit writes all of a transaction or nothing of it. ok is false when a guard
-// did not hold; revision is then that of the store.
+// did not hold; revision is then that of the store. One without writes finds out
+// whether its guards hold.
 func (s *Store) Commit(ctx context.Context, t Txn) (revision int64, ok bool, err error) {
 	guards, writes := s.operations(&t)
 	resp, err := s.txn(ctx, guards, writes)
@@ -153,6 +154,11 @@ func (s *Store) operations(t *Txn) (guards []clientv3.Cmp, writes []clientv3.Op)
 		}
 		writes = append(writes, clientv3.OpPut(s.prefix+w.Key, string(w.Value)))
 	}
+	if len(writes) == 0 {
+		// A member that has nothing to write or to read compares with what it has seen
+		// itself, however old that is. To read it asks a majority first.
+		writes = append(writes, clientv3.OpGet(s.prefix+Cluster, clientv3.WithCountOnly()))
+	}
 	return guards, writes
 }
 
@@ -167,9 +173,17 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 	return resp.Header.Revision + s.base, nil
 }
 
+// Hurry has every watch say soon how far it is, also where nothing changes.
+func (s *Store) Hurry(ctx context.Context) error {
+	if err := s.client.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
+		return fmt.Errorf("watch the store: %w", unavailable(err))
+	}
+	return nil
+}
+
 // Watch calls yield with the changes after a revision, until the context ends
 // or an error comes. Changes of one revision come together. With no changes for
-// a while, it is called with the revision that was reached.
+// a while, or after [Store.Hurry], it is called with the revision that was reached.
 func (s *Store) Watch(ctx context.Context, begin string, after int64, yield func(changes []Record, revision int64) error) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
