@@ -59,34 +59,47 @@ func (s *Store) Read(ctx context.Context, begin string, yield func(store.Record)
 
 // Commit writes all of a transaction or nothing of it.
 func (s *Store) Commit(ctx context.Context, t store.Txn) (revision int64, ok bool, err error) {
+	revision, each, err := s.CommitEach(ctx, []store.Txn{t})
+	return revision, err == nil && each[0], err
+}
+
+// CommitEach commits several transactions at once, each for itself, at one
+// revision.
+func (s *Store) CommitEach(ctx context.Context, list []store.Txn) (revision int64, ok []bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return 0, false, err
+		return 0, nil, err
+	}
+	written := make(map[string]bool)
+	for _, t := range list {
+		for _, w := range t.Then {
+			if written[w.Key] {
+				return 0, nil, fmt.Errorf("write to the store: %w: %w", store.ErrUnavailable, errTwice)
+			}
+			written[w.Key] = true
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, w := range t.Then {
-		if slices.ContainsFunc(t.Then[:i], func(o store.Write) bool { return o.Key == w.Key }) {
-			return 0, false, fmt.Errorf("write to the store: %w: %w", store.ErrUnavailable, errTwice)
-		}
-	}
-	for _, g := range t.If {
-		if s.records[g.Key].Revision != g.Revision {
-			return s.revision, false, nil
-		}
-	}
 	next := s.revision + 1
-	for _, w := range t.Then {
-		r, known := s.records[w.Key]
-		switch {
-		case !w.Delete && !known:
-			r = store.Record{Key: w.Key, Created: next}
-		case w.Delete && !known:
+	for _, t := range list {
+		holds := !slices.ContainsFunc(t.If, func(g store.Guard) bool { return s.records[g.Key].Revision != g.Revision })
+		ok = append(ok, holds)
+		if !holds {
 			continue
 		}
-		r.Value, r.Revision, r.Gone = slices.Clone(w.Value), next, w.Delete
-		s.put(r)
+		for _, w := range t.Then {
+			r, known := s.records[w.Key]
+			switch {
+			case !w.Delete && !known:
+				r = store.Record{Key: w.Key, Created: next}
+			case w.Delete && !known:
+				continue
+			}
+			r.Value, r.Revision, r.Gone = slices.Clone(w.Value), next, w.Delete
+			s.put(r)
+		}
 	}
-	return s.revision, true, nil
+	return s.revision, ok, nil
 }
 
 // put makes one change. The caller holds the lock.
