@@ -116,7 +116,10 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 	if failed := h.Follow(move); failed != nil {
 		h.Warn(fmt.Errorf("nobody watches how migration %s ends; say it by kindred migration complete or abort, or wait until %s: %w", m.ID, m.Deadline.Format(time.RFC3339), failed))
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (h *Hook) handOver(ctx context.Context, m *api.Migration) (*api.Migration, error) {

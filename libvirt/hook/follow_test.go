@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hook
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kindred/api"
+)
+
+// stage is libvirt, with what it says from when on.
+type stage struct {
+	begin time.Time
+	acts  []act
+}
+
+type act struct {
+	at    time.Duration
+	phase Phase // empty: it does not say
+	other bool  // another domain of that UUID
+}
+
+func (s *stage) Look(context.Context, string) (Sight, error) {
+	now := s.acts[0]
+	for _, a := range s.acts {
+		if time.Since(s.begin) >= a.at {
+			now = a
+		}
+	}
+	switch {
+	case now.phase == "":
+		return Sight{}, errors.New("no answer")
+	case now.other:
+		return Sight{Phase: now.phase, Devices: []string{"another"}}, nil
+	}
+	return Sight{Phase: now.phase, Devices: []string{"a-disk", onTarget(mdev)}}, nil
+}
+
+func (s *stage) Changed() <-chan struct{} { return nil }
+
+const (
+	refusedLog = `2026-11-23 09:00:00.000+0000: starting up libvirt version: 11.3.0
+qemu-system-x86_64: error while loading state for instance 0x0 of device '0000:00:03.0/vfio'
+qemu-system-x86_64: load of migration failed: Invalid argument
+2026-11-23 09:00:03.000+0000: shutting down, reason=failed
+`
+	cutLog = `qemu-system-x86_64: error while loading state for instance 0x0 of device '0000:00:03.0/vfio'
+qemu-system-x86_64: load of migration failed: Input/output error
+`
+	ramLog = `qemu-system-x86_64: error while loading state for instance 0x0 of device 'ram'
+qemu-system-x86_64: load of migration failed: Invalid argument
+`
+)
+
+// TestFollow: what is seen of the domain, and what the server is told.
+func TestFollow(t *testing.T) {
+	const s, min = time.Second, time.Minute
+	for name, c := range map[string]struct {
+		acts  []act
+		state api.MigrationState // other than handed-over
+		log   string
+		down  time.Duration // the server is, until then
+
+		said     string
+		rejected bool
+		says     string        // with what the follower gives up
+		most     time.Duration // until it knows; what it aborts it watches a little longer
+	}{
+		"it arrives":                 {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, said: "complete x", most: 6 * s},
+		"it takes an hour":           {acts: []act{{phase: Absent}, {s, Incoming, false}, {60 * min, Arrived, false}}, said: "complete x", most: 61 * min},
+		"it appears late":            {acts: []act{{phase: Absent}, {20 * s, Incoming, false}, {40 * s, Arrived, false}}, said: "complete x", most: 41 * s},
+		"it never comes":             {acts: []act{{phase: Absent}}, said: "abort x", most: 32 * s},
+		"it fails":                   {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: cutLog, said: "abort x", most: 5 * s},
+		"the driver refuses":         {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: refusedLog, said: "abort x", rejected: true, most: 5 * s},
+		"another device refuses":     {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: ramLog, said: "abort x", most: 5 * s},
+		"a log of something else":    {acts: []act{{phase: Absent}}, log: refusedLog, said: "abort x", most: 32 * s},
+		"another domain runs":        {acts: []act{{0, Arrived, true}}, said: "abort x", most: 32 * s},
+		"libvirt restarts":           {acts: []act{{phase: Incoming}, {3 * s, "", false}, {70 * s, Arrived, false}}, said: "complete x", most: 71 * s},
+		"libvirt restarts, in vain":  {acts: []act{{phase: Incoming}, {3 * s, "", false}, {70 * s, Absent, false}}, said: "abort x", most: 71 * s},
+		"libvirt is gone":            {acts: []act{{phase: Incoming}, {3 * s, "", false}}, says: "deadline passed", most: 13 * min},
+		"the server is gone a while": {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}}, down: 5 * min, said: "complete x", most: 5*min + 6*s},
+		// The VM came, and its user stopped it before the server could be told.
+		"it came and went":       {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}, {20 * s, Absent, false}}, down: min, said: "complete x", most: min + 6*s},
+		"somebody gave it up":    {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}}, state: api.Aborting, said: "complete x", most: 4 * s},
+		"it was never handed on": {acts: []act{{phase: Absent}}, state: api.Prepared, said: "abort x", most: 32 * s},
+		"it is over":             {acts: []act{{phase: Incoming}}, state: api.Aborted, most: s},
+		"it is said already":     {acts: []act{{phase: Arrived}}, state: api.Completing, most: s},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if c.state == "" {
+					c.state = api.HandedOver
+				}
+				begin := time.Now()
+				server := &fleet{takes: 10 * time.Second, migrations: []*api.Migration{made("x", c.state, vm, mdev, "b")}}
+				server.migrations[0].Deadline = begin.Add(10 * time.Minute)
+				server.down = func(string) error {
+					if time.Since(begin) < c.down {
+						return errDown
+					}
+					return nil
+				}
+				f := &Follower{Fleet: server, Domains: &stage{begin, c.acts}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+				f.ReadLog = func(name string, from int64) []byte {
+					if name != "desk" || from != 77 {
+						t.Errorf("it reads the log of %s from %d", name, from)
+					}
+					return []byte(c.log)
+				}
+				move := &Move{Migration: "x", Domain: vm, Name: "desk", Devices: []string{onTarget(mdev)}, Began: begin, Deadline: begin.Add(10 * time.Minute), Log: 77}
+				err := f.Run(t.Context(), move)
+				if took := time.Since(begin); took > c.most+20*time.Second {
+					t.Errorf("it took %s", took)
+				}
+				if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
+					t.Errorf("got %v, want %q", err, c.says)
+				}
+				if said := strings.Join(server.said, ", "); said != c.said {
+					t.Errorf("it said %q, want %q", said, c.said)
+				}
+				if rejected := server.end.Rejected != ""; rejected != c.rejected || rejected && !strings.Contains(server.end.Rejected, "Invalid argument") {
+					t.Errorf("rejected: %q", server.end.Rejected)
+				}
+			})
+		})
+	}
+}
