@@ -12,26 +12,14 @@ import (
 	rpc "github.com/digitalocean/go-libvirt"
 
 	"kindred/libvirt/domain"
-)
-
-// State is how a domain is.
-type State string
-
-const (
-	Running  State = "running"
-	Paused   State = "paused"   // by its user, or for an error
-	Incoming State = "incoming" // it waits for the state that a migration brings
-	Ending   State = "ending"
-	Off      State = "off"
-	Asleep   State = "asleep" // suspended by its guest
-	Unknown  State = "unknown"
+	"kindred/vm"
 )
 
 // Domain is a virtual machine.
 type Domain struct {
 	Name  string
 	UUID  string
-	State State
+	State vm.State
 
 	rpc rpc.Domain
 }
@@ -73,7 +61,7 @@ func (c *Conn) Domain(ctx context.Context, name string) (*Domain, error) {
 
 // with adds a domain's state.
 func (c *Conn) with(ctx context.Context, d rpc.Domain) (*Domain, error) {
-	state, err := call(ctx, c, "domain "+d.Name, func() (State, error) {
+	state, err := call(ctx, c, "domain "+d.Name, func() (vm.State, error) {
 		state, reason, err := c.rpc.DomainGetState(d, 0)
 		return stateOf(rpc.DomainState(state), reason), err
 	})
@@ -85,24 +73,24 @@ func (c *Conn) with(ctx context.Context, d rpc.Domain) (*Domain, error) {
 
 // stateOf is what libvirt's two numbers say (virDomainState and its reasons). One
 // that is being started, and one that waits for its state, count as paused there.
-func stateOf(state rpc.DomainState, reason int32) State {
+func stateOf(state rpc.DomainState, reason int32) vm.State {
 	switch state {
 	case rpc.DomainRunning, rpc.DomainBlocked:
-		return Running
+		return vm.Running
 	case rpc.DomainPaused:
 		switch rpc.DomainPausedReason(reason) {
 		case rpc.DomainPausedMigration, rpc.DomainPausedStartingUp, rpc.DomainPausedUnknown, rpc.DomainPausedPostcopy, rpc.DomainPausedPostcopyFailed:
-			return Incoming
+			return vm.Incoming
 		}
-		return Paused
+		return vm.Paused
 	case rpc.DomainShutdown:
-		return Ending
+		return vm.Ending
 	case rpc.DomainShutoff, rpc.DomainCrashed:
-		return Off
+		return vm.Off
 	case rpc.DomainPmsuspended:
-		return Asleep
+		return vm.Asleep
 	}
-	return Unknown
+	return vm.Unknown
 }
 
 // XML is a domain's description as it runs now.

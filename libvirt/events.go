@@ -4,7 +4,6 @@ package libvirt
 
 import (
 	"context"
-	"fmt"
 
 	rpc "github.com/digitalocean/go-libvirt"
 )
@@ -30,19 +29,3 @@ func (c *Conn) Changes(ctx context.Context) (<-chan struct{}, error) {
 	}()
 	return changed, nil
 }
-
-// Versions are those of a hypervisor's programs.
-type Versions struct{ QEMU, Libvirt string }
-
-// Versions asks which programs run here.
-func (c *Conn) Versions(ctx context.Context) (v Versions, err error) {
-	qemu, err := call(ctx, c, "version of QEMU", c.rpc.ConnectGetVersion)
-	if err != nil {
-		return v, err
-	}
-	lib, err := call(ctx, c, "version of libvirt", c.rpc.ConnectGetLibVersion)
-	return Versions{number(qemu), number(lib)}, err
-}
-
-// number writes a version as people do: major * 1,000,000 + minor * 1,000 + release.
-func number(v uint64) string { return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1_000%1_000, v%1_000) }

@@ -9,6 +9,7 @@ import (
 
 	"kindred/libvirt/domain"
 	"kindred/libvirt/hook"
+	"kindred/vm"
 )
 
 // Watch looks at single domains, over as many connections as it takes: the daemon
@@ -46,8 +47,8 @@ func (w *Watch) look(ctx context.Context, uuid string) (hook.Sight, error) {
 	if err != nil {
 		return hook.Sight{}, err
 	}
-	s := hook.Sight{Phase: map[State]hook.Phase{
-		Running: hook.Arrived, Paused: hook.Arrived, Asleep: hook.Arrived, Incoming: hook.Incoming, Ending: hook.Incoming, Unknown: hook.Incoming, Off: hook.Absent,
+	s := hook.Sight{Phase: map[vm.State]hook.Phase{
+		vm.Running: hook.Arrived, vm.Paused: hook.Arrived, vm.Asleep: hook.Arrived, vm.Incoming: hook.Incoming, vm.Ending: hook.Incoming, vm.Unknown: hook.Incoming, vm.Off: hook.Absent,
 	}[d.State]}
 	if s.Phase == hook.Absent {
 		return s, nil

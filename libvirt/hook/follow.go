@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kindred/api"
+	"kindred/vm"
 )
 
 // Phase is how far a domain is on the host that it comes to.
@@ -37,7 +38,7 @@ type Domains interface {
 
 // Follower finds out how one move ends, and tells the server.
 type Follower struct {
-	Fleet   Fleet
+	Fleet   vm.Fleet
 	Domains Domains
 	Log     *slog.Logger
 	// Grace is how long a domain may take to appear after the hook said yes; 0: 30 s.
@@ -153,7 +154,7 @@ func (f *Follower) say(ctx context.Context, m *api.Migration, move *Move, w word
 	case w == abort && (m.State == api.HandedOver || m.State == api.Prepared || m.State == api.Claimed):
 		a := &api.Abort{Reason: reason}
 		if m.State == api.HandedOver && f.seen {
-			a.Rejected = rejection(f.ReadLog(move.Name, move.Log))
+			a.Rejected = Rejection(f.ReadLog(move.Name, move.Log))
 		}
 		return f.Fleet.Abort(ctx, m.ID, a)
 	}

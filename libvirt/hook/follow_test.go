@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kindred/api"
+	"kindred/vm/vmtest"
 )
 
 // stage is libvirt, with what it says from when on.
@@ -39,7 +40,7 @@ func (s *stage) Look(context.Context, string) (Sight, error) {
 	case now.other:
 		return Sight{Phase: now.phase, Devices: []string{"another"}}, nil
 	}
-	return Sight{Phase: now.phase, Devices: []string{"a-disk", onTarget(mdev)}}, nil
+	return Sight{Phase: now.phase, Devices: []string{"a-disk", vmtest.OnTarget(mdev)}}, nil
 }
 
 func (s *stage) Changed() <-chan struct{} { return nil }
@@ -98,11 +99,11 @@ func TestFollow(t *testing.T) {
 					c.state = api.HandedOver
 				}
 				begin := time.Now()
-				server := &fleet{takes: 10 * time.Second, migrations: []*api.Migration{made("x", c.state, vm, mdev, "b")}}
-				server.migrations[0].Deadline = begin.Add(10 * time.Minute)
-				server.down = func(string) error {
+				server := &vmtest.Fleet{Takes: 10 * time.Second, Known: []*api.Migration{vmtest.Begun("x", c.state, vmID, mdev, "b")}}
+				server.Known[0].Deadline = begin.Add(10 * time.Minute)
+				server.Down = func(string) error {
 					if time.Since(begin) < c.down {
-						return errDown
+						return vmtest.ErrDown
 					}
 					return nil
 				}
@@ -113,7 +114,7 @@ func TestFollow(t *testing.T) {
 					}
 					return []byte(c.log)
 				}
-				move := &Move{Migration: "x", Domain: vm, Name: "desk", Devices: []string{onTarget(mdev)}, Began: begin, Deadline: begin.Add(10 * time.Minute), Log: 77}
+				move := &Move{Migration: "x", Domain: vmID, Name: "desk", Devices: []string{vmtest.OnTarget(mdev)}, Began: begin, Deadline: begin.Add(10 * time.Minute), Log: 77}
 				err := f.Run(t.Context(), move)
 				if took := time.Since(begin); took > c.most+20*time.Second {
 					t.Errorf("it took %s", took)
@@ -121,11 +122,11 @@ func TestFollow(t *testing.T) {
 				if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 					t.Errorf("got %v, want %q", err, c.says)
 				}
-				if said := strings.Join(server.said, ", "); said != c.said {
+				if said := strings.Join(server.Said, ", "); said != c.said {
 					t.Errorf("it said %q, want %q", said, c.said)
 				}
-				if rejected := server.end.Rejected != ""; rejected != c.rejected || rejected && !strings.Contains(server.end.Rejected, "Invalid argument") {
-					t.Errorf("rejected: %q", server.end.Rejected)
+				if rejected := server.End.Rejected != ""; rejected != c.rejected || rejected && !strings.Contains(server.End.Rejected, "Invalid argument") {
+					t.Errorf("rejected: %q", server.End.Rejected)
 				}
 			})
 		})

@@ -4,13 +4,13 @@ package hook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"kindred/api"
 	"kindred/libvirt/domain"
+	"kindred/vm"
 )
 
 // Call is what libvirt says when it calls: GUEST OPERATION SUBOPERATION EXTRA.
@@ -25,21 +25,10 @@ func (c *Call) Ended() bool {
 	return c.Suboperation == "end" && (c.Operation == "stopped" || c.Operation == "release")
 }
 
-// Fleet is the server, as a client asks it.
-type Fleet interface {
-	Migrations(ctx context.Context, all bool) ([]api.Migration, error)
-	Claims(ctx context.Context, all bool) ([]api.Claim, error)
-	CreateMigration(ctx context.Context, key string, r *api.MigrationRequest) (*api.Migration, error)
-	Migration(ctx context.Context, id string) (*api.Migration, error)
-	HandOver(ctx context.Context, id string) (*api.Migration, error)
-	Complete(ctx context.Context, id string) (*api.Migration, error)
-	Abort(ctx context.Context, id string, a *api.Abort) (*api.Migration, error)
-}
-
 // Hook takes domains in on one host.
 type Hook struct {
 	Host        string // this one, as the fleet knows it
-	Fleet       Fleet
+	Fleet       vm.Fleet
 	Unreachable Unreachable
 	Moves       *Moves
 	// Follow leaves a follower behind.
@@ -68,7 +57,7 @@ func (h *Hook) Take(ctx context.Context, text []byte) ([]byte, error) {
 	}
 	defer cancel()
 	out, err := h.take(work, ctx, doc)
-	if err != nil && unreachable(err) && h.Unreachable == Pass {
+	if err != nil && vm.Unreachable(err) && h.Unreachable == Pass {
 		h.Warn(fmt.Errorf("let through as it is, for no server can be asked: %w", err))
 		return nil, nil
 	}
@@ -76,7 +65,11 @@ func (h *Hook) Take(ctx context.Context, text []byte) ([]byte, error) {
 }
 
 func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byte, err error) {
-	m, ours, err := h.prepared(ctx, doc)
+	guest := &vm.Guest{Name: doc.Name, UUID: doc.UUID}
+	for i := range doc.Hostdevs {
+		guest.Devices = append(guest.Devices, vm.Device{ID: doc.Hostdevs[i].Device, Mdev: doc.Hostdevs[i].Kind == domain.Mdev})
+	}
+	m, ours, err := (&vm.Preparation{Fleet: h.Fleet, Guest: guest, Target: h.Host}).Prepare(ctx)
 	defer func() {
 		if err == nil || m == nil || !ours {
 			return
@@ -88,26 +81,24 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 	if err != nil {
 		return nil, err
 	}
-	place := make(map[string]string, len(m.Devices))
-	for _, d := range m.Devices {
-		if d.Target == "" {
-			return nil, fmt.Errorf("migration %s is %s, and has no device for %s", m.ID, m.State, d.Source)
-		}
-		if doc.Device(d.Source) != nil && !slices.Equal(doc.Devices(), targets(m)) {
-			place[d.Source] = d.Target
-		}
+	places, err := vm.Places(m)
+	if err != nil {
+		return nil, err
 	}
-	if out, err = doc.Rewrite(place); err != nil {
+	if slices.Equal(guest.IDs(), vm.Targets(m)) {
+		places = nil // whoever migrates put them in already
+	}
+	if out, err = doc.Rewrite(places); err != nil {
 		return nil, err
 	}
 	move := &Move{
-		Migration: m.ID, Domain: doc.UUID, Name: doc.Name, Devices: targets(m), Began: time.Now().UTC(), Deadline: m.Deadline, Log: logSize(doc.Name),
+		Migration: m.ID, Domain: doc.UUID, Name: doc.Name, Devices: vm.Targets(m), Began: time.Now().UTC(), Deadline: m.Deadline, Log: logSize(doc.Name),
 	}
 	if err = h.Moves.Write(move); err != nil {
 		return nil, err
 	}
 	ours = true // from here on nobody else knows whether the domain may use them
-	if m, err = h.handOver(ctx, m); err != nil && !unreachable(err) {
+	if m, err = h.handOver(ctx, m); err != nil && !vm.Unreachable(err) {
 		h.forget(move)
 		return nil, err
 	}
@@ -124,7 +115,7 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 
 func (h *Hook) handOver(ctx context.Context, m *api.Migration) (*api.Migration, error) {
 	var over *api.Migration
-	err := h.insist(ctx, func(ctx context.Context) (err error) {
+	err := vm.Insist(ctx, func(ctx context.Context) (err error) {
 		over, err = h.Fleet.HandOver(ctx, m.ID)
 		return err
 	})
@@ -139,37 +130,3 @@ func (h *Hook) forget(m *Move) {
 		h.Warn(err)
 	}
 }
-
-func sources(m *api.Migration) []string {
-	var ids []string
-	for i := range m.Devices {
-		ids = append(ids, m.Devices[i].Source)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-func targets(m *api.Migration) []string {
-	var ids []string
-	for i := range m.Devices {
-		ids = append(ids, m.Devices[i].Target)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// unreachable reports whether a server said nothing, or nothing that counts.
-func unreachable(err error) bool {
-	p, refused := errors.AsType[*api.Problem](err)
-	if refused {
-		return p.Code == api.Unavailable
-	}
-	_, ours := errors.AsType[*silence](err)
-	return ours
-}
-
-// silence is an error that is no answer of a server.
-type silence struct{ err error }
-
-func (s *silence) Error() string { return "no server answers: " + s.err.Error() }
-func (s *silence) Unwrap() error { return s.err }

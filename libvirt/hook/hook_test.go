@@ -13,29 +13,25 @@ import (
 
 	"kindred/api"
 	"kindred/libvirt/domain"
+	"kindred/vm"
+	"kindred/vm/vmtest"
 )
 
 const (
-	vm      = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+	vmID    = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 	mdev    = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
-	mdevVM  = "<domain><name>desk</name><uuid>" + vm + "</uuid><devices><hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='" + mdev + "'/></source></hostdev></devices></domain>"
+	mdevVM  = "<domain><name>desk</name><uuid>" + vmID + "</uuid><devices><hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='" + mdev + "'/></source></hostdev></devices></domain>"
 	vf      = "0000:41:02.1"
-	vfVM    = "<domain><name>desk</name><uuid>" + vm + "</uuid><devices><hostdev type='pci'><source><address domain='0' bus='0x41' slot='0x02' function='0x1'/></source></hostdev></devices></domain>"
-	plainVM = "<domain><name>desk</name><uuid>" + vm + "</uuid><devices><hostdev type='usb'/></devices></domain>"
+	vfVM    = "<domain><name>desk</name><uuid>" + vmID + "</uuid><devices><hostdev type='pci'><source><address domain='0' bus='0x41' slot='0x02' function='0x1'/></source></hostdev></devices></domain>"
+	plainVM = "<domain><name>desk</name><uuid>" + vmID + "</uuid><devices><hostdev type='usb'/></devices></domain>"
 )
-
-// made is a migration that was begun before.
-func made(id string, state api.MigrationState, owner, device, target string) *api.Migration {
-	return &api.Migration{ID: id, State: state, Owner: owner, Source: "a", Target: target, Changed: time.Now(), Deadline: time.Now().Add(time.Hour),
-		Devices: []api.MigrationDevice{{Source: device, Target: onTarget(device)}}}
-}
 
 // TestTake: what comes in, what was known of it, and what becomes of it.
 func TestTake(t *testing.T) {
 	refusal := func(code api.Code) error { return api.NewProblem(code, "as told") }
 	for name, c := range map[string]struct {
 		text  string
-		fleet *fleet
+		fleet *vmtest.Fleet
 		pass  bool
 
 		want     string // what the domain has then; empty: it is refused, or left alone
@@ -44,49 +40,49 @@ func TestTake(t *testing.T) {
 		followed bool
 		most     time.Duration // that libvirt waited
 	}{
-		"no device": {text: plainVM, fleet: &fleet{down: func(string) error { return errors.New("asked") }}},
+		"no device": {text: plainVM, fleet: &vmtest.Fleet{Down: func(string) error { return errors.New("asked") }}},
 		"nothing of it is known": {
-			text: mdevVM, fleet: &fleet{takes: time.Second}, want: onTarget(mdev), said: "begin m1, hand-over m1", followed: true, most: 2 * time.Second},
-		"a function":       {text: vfVM, fleet: new(fleet), want: "bus='0x99'", said: "begin m1, hand-over m1", followed: true},
-		"begun before":     {text: mdevVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Prepared, vm, mdev, "b")}}, want: onTarget(mdev), said: "hand-over x", followed: true},
-		"by its name":      {text: vfVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Prepared, "desk", vf, "b")}}, want: "bus='0x99'", said: "hand-over x", followed: true},
-		"for nobody":       {text: mdevVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Prepared, "", mdev, "b")}}, want: onTarget(mdev), said: "hand-over x", followed: true},
-		"being prepared":   {text: mdevVM, fleet: &fleet{takes: 3 * time.Second, migrations: []*api.Migration{made("x", api.Claimed, vm, mdev, "b")}}, want: onTarget(mdev), said: "hand-over x", followed: true},
-		"handed over":      {text: mdevVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.HandedOver, vm, mdev, "b")}}, want: onTarget(mdev), said: "hand-over x", followed: true},
-		"in place already": {text: strings.Replace(mdevVM, mdev, onTarget(mdev), 1), fleet: &fleet{migrations: []*api.Migration{made("x", api.HandedOver, vm, mdev, "b")}}, want: onTarget(mdev), said: "hand-over x", followed: true},
+			text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Second}, want: vmtest.OnTarget(mdev), said: "begin m1, hand-over m1", followed: true, most: 2 * time.Second},
+		"a function":       {text: vfVM, fleet: new(vmtest.Fleet), want: "bus='0x99'", said: "begin m1, hand-over m1", followed: true},
+		"begun before":     {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"by its name":      {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "desk", vf, "b")}}, want: "bus='0x99'", said: "hand-over x", followed: true},
+		"for nobody":       {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "", mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"being prepared":   {text: mdevVM, fleet: &vmtest.Fleet{Takes: 3 * time.Second, Known: []*api.Migration{vmtest.Begun("x", api.Claimed, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"handed over":      {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"in place already": {text: strings.Replace(mdevVM, mdev, vmtest.OnTarget(mdev), 1), fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
 		// The same address is another device on another host.
-		"another one's function": {text: vfVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Prepared, "other", vf, "b")}}, want: "bus='0x99'", said: "begin m2, hand-over m2", followed: true},
-		"to another host":        {text: mdevVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Aborting, vm, mdev, "c")}}, want: onTarget(mdev), said: "begin m2, hand-over m2", followed: true},
-		"claimed before": {text: mdevVM, fleet: &fleet{claims: []api.Claim{{ID: "c1", State: api.Held, Target: "b", Owner: "desk", Devices: []api.ClaimDevice{{Source: mdev}}}}},
-			want: onTarget(mdev), said: "begin m1, hand-over m1", followed: true},
-		"given up a moment ago": {text: mdevVM, fleet: &fleet{takes: 2 * time.Second, migrations: []*api.Migration{made("x", api.Aborting, vm, mdev, "b")}},
-			want: onTarget(mdev), said: "begin m2, hand-over m2", followed: true, most: 10 * time.Second},
-		"not seen running yet": {text: mdevVM, fleet: &fleet{refusals: []error{refusal(api.NotInUse), refusal(api.NotInUse), nil}},
-			want: onTarget(mdev), said: "begin m1, hand-over m1", followed: true, most: 2 * time.Second},
+		"another one's function": {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "other", vf, "b")}}, want: "bus='0x99'", said: "begin m2, hand-over m2", followed: true},
+		"to another host":        {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Aborting, vmID, mdev, "c")}}, want: vmtest.OnTarget(mdev), said: "begin m2, hand-over m2", followed: true},
+		"claimed before": {text: mdevVM, fleet: &vmtest.Fleet{Claimed: []api.Claim{{ID: "c1", State: api.Held, Target: "b", Owner: "desk", Devices: []api.ClaimDevice{{Source: mdev}}}}},
+			want: vmtest.OnTarget(mdev), said: "begin m1, hand-over m1", followed: true},
+		"given up a moment ago": {text: mdevVM, fleet: &vmtest.Fleet{Takes: 2 * time.Second, Known: []*api.Migration{vmtest.Begun("x", api.Aborting, vmID, mdev, "b")}},
+			want: vmtest.OnTarget(mdev), said: "begin m2, hand-over m2", followed: true, most: 10 * time.Second},
+		"not seen running yet": {text: mdevVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.NotInUse), refusal(api.NotInUse), nil}},
+			want: vmtest.OnTarget(mdev), said: "begin m1, hand-over m1", followed: true, most: 2 * time.Second},
 
-		"no room":         {text: mdevVM, fleet: &fleet{refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
-		"never in use":    {text: mdevVM, fleet: &fleet{refusals: many(refusal(api.NotInUse))}, says: "as told", most: patience + time.Second},
-		"ambiguous":       {text: vfVM, fleet: &fleet{refusals: []error{refusal(api.Ambiguous)}}, says: "kindred vm migrate"},
-		"it arrived":      {text: mdevVM, fleet: &fleet{migrations: []*api.Migration{made("x", api.Completing, vm, mdev, "b")}}, says: "run here already"},
-		"cannot be made":  {text: mdevVM, fleet: &fleet{takes: time.Second, fails: "no bus"}, says: "no bus", said: "begin m1"},
-		"not in time":     {text: mdevVM, fleet: &fleet{takes: time.Hour}, says: "in time", said: "begin m1, abort m1", most: time.Minute},
-		"nor another's":   {text: mdevVM, fleet: &fleet{takes: time.Hour, migrations: []*api.Migration{made("x", api.Claimed, vm, mdev, "b")}}, says: "in time", most: time.Minute},
-		"no server":       {text: mdevVM, fleet: &fleet{down: func(string) error { return errDown }}, says: "connection refused", most: patience + 2*time.Second},
-		"no store":        {text: mdevVM, fleet: &fleet{down: func(string) error { return refusal(api.Unavailable) }}, says: "no server answers", most: patience + 2*time.Second},
-		"passed":          {text: mdevVM, pass: true, fleet: &fleet{down: func(string) error { return errDown }}, most: patience + 2*time.Second},
-		"but not refused": {text: mdevVM, pass: true, fleet: &fleet{refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
-		"lost in the end": {text: mdevVM, fleet: &fleet{down: func(what string) error {
+		"no room":         {text: mdevVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
+		"never in use":    {text: mdevVM, fleet: &vmtest.Fleet{Refusals: many(refusal(api.NotInUse))}, says: "as told", most: vm.Patience + time.Second},
+		"ambiguous":       {text: vfVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.Ambiguous)}}, says: "kindred vm migrate"},
+		"it arrived":      {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Completing, vmID, mdev, "b")}}, says: "run on b already"},
+		"cannot be made":  {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Second, Fails: "no bus"}, says: "no bus", said: "begin m1"},
+		"not in time":     {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour}, says: "in time", said: "begin m1, abort m1", most: time.Minute},
+		"nor another's":   {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour, Known: []*api.Migration{vmtest.Begun("x", api.Claimed, vmID, mdev, "b")}}, says: "in time", most: time.Minute},
+		"no server":       {text: mdevVM, fleet: &vmtest.Fleet{Down: func(string) error { return vmtest.ErrDown }}, says: "connection refused", most: vm.Patience + 2*time.Second},
+		"no store":        {text: mdevVM, fleet: &vmtest.Fleet{Down: func(string) error { return refusal(api.Unavailable) }}, says: "no server answers", most: vm.Patience + 2*time.Second},
+		"passed":          {text: mdevVM, pass: true, fleet: &vmtest.Fleet{Down: func(string) error { return vmtest.ErrDown }}, most: vm.Patience + 2*time.Second},
+		"but not refused": {text: mdevVM, pass: true, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
+		"lost in the end": {text: mdevVM, fleet: &vmtest.Fleet{Down: func(what string) error {
 			if what == "hand-over" || what == "abort" {
-				return errDown
+				return vmtest.ErrDown
 			}
 			return nil
 		}}, says: "connection refused", said: "begin m1", followed: true, most: time.Minute},
-		"no domain": {text: "<network/>", fleet: new(fleet), says: "instead of <domain>"},
+		"no domain": {text: "<network/>", fleet: new(vmtest.Fleet), says: "instead of <domain>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				for _, m := range c.fleet.migrations {
+				for _, m := range c.fleet.Known {
 					m.Changed, m.Deadline = time.Now(), time.Now().Add(time.Hour)
 				}
 				var followed []*Move
@@ -105,7 +101,7 @@ func TestTake(t *testing.T) {
 				if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 					t.Errorf("got %v, want %q", err, c.says)
 				}
-				if said := strings.Join(c.fleet.said, ", "); said != c.said {
+				if said := strings.Join(c.fleet.Said, ", "); said != c.said {
 					t.Errorf("it said %q, want %q", said, c.said)
 				}
 				if (c.want == "") != (out == nil) || !strings.Contains(string(out), c.want) {
@@ -119,7 +115,7 @@ func TestTake(t *testing.T) {
 					t.Errorf("%d followers, and on the disk %d; %v", len(followed), len(left), err)
 				}
 				for _, m := range left {
-					if fmt.Sprint(*m) != fmt.Sprint(*followed[0]) || m.Domain != vm || m.Name != "desk" || len(m.Devices) != 1 {
+					if fmt.Sprint(*m) != fmt.Sprint(*followed[0]) || m.Domain != vmID || m.Name != "desk" || len(m.Devices) != 1 {
 						t.Errorf("on the disk is %+v", m)
 					}
 				}
@@ -141,13 +137,9 @@ func TestClaimed(t *testing.T) {
 		claim := func(id string, state api.ClaimState, target, owner string) api.Claim {
 			return api.Claim{ID: id, State: state, Target: target, Owner: owner, Devices: []api.ClaimDevice{{Source: vf}}}
 		}
-		f := &fleet{claims: []api.Claim{claim("ended", api.Ended, "b", "desk"), claim("other", api.Held, "b", "chair"), claim("elsewhere", api.Held, "c", "desk"), claim("it", api.Held, "b", vm)}}
-		doc, err := domain.Parse([]byte(vfVM))
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := &Hook{Host: "b", Fleet: f}
-		m, ours, err := h.findOrBegin(t.Context(), doc, "key")
+		f := &vmtest.Fleet{Claimed: []api.Claim{claim("ended", api.Ended, "b", "desk"), claim("other", api.Held, "b", "chair"), claim("elsewhere", api.Held, "c", "desk"), claim("it", api.Held, "b", vmID)}}
+		p := &vm.Preparation{Fleet: f, Target: "b", Guest: &vm.Guest{Name: "desk", UUID: vmID, Devices: []vm.Device{{ID: vf}}}}
+		m, ours, err := p.Prepare(t.Context())
 		if err != nil || !ours || m.Claim != "it" {
 			t.Errorf("%+v, %v, %v", m, ours, err)
 		}

@@ -43,9 +43,9 @@ var errnoOf = sync.OnceValue(func() *regexp.Regexp {
 // cut are errors that a connection has: they say nothing of a driver.
 var cut = [][]byte{[]byte("Input/output error"), []byte("Connection"), []byte("Broken pipe"), []byte("Interrupted")}
 
-// rejection is the error with which a driver refused the state, as QEMU's log has
-// it behind the offset; empty: the log does not clearly say so.
-func rejection(log []byte) string {
+// Rejection is the error with which a driver refused the state, as the target's
+// QEMU printed it; empty: the text does not clearly say so.
+func Rejection(log []byte) string {
 	failed := loadFailed().Find(log)
 	why := errnoOf().FindSubmatch(log)
 	if failed == nil || why == nil {

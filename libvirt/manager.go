@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	rpc "github.com/digitalocean/go-libvirt"
+
+	"kindred/libvirt/domain"
+	"kindred/libvirt/hook"
+	"kindred/vm"
+)
+
+// Manager is libvirt as a VM manager.
+type Manager struct{ *Conn }
+
+// Guests are all domains.
+func (m Manager) Guests(ctx context.Context) ([]vm.Guest, error) {
+	list, err := m.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	guests := make([]vm.Guest, 0, len(list))
+	for i := range list {
+		g, err := m.guest(ctx, &list[i])
+		if errors.Is(err, ErrNoDomain) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		guests = append(guests, *g)
+	}
+	return guests, nil
+}
+
+// Guest is one domain, by its name or UUID.
+func (m Manager) Guest(ctx context.Context, name string) (*vm.Guest, error) {
+	d, err := m.Domain(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return m.guest(ctx, d)
+}
+
+func (m Manager) guest(ctx context.Context, d *Domain) (*vm.Guest, error) {
+	doc, err := m.Document(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	g := &vm.Guest{Name: d.Name, UUID: d.UUID, State: d.State, Devices: []vm.Device{}}
+	for i := range doc.Hostdevs {
+		h := &doc.Hostdevs[i]
+		g.Devices = append(g.Devices, vm.Device{ID: h.Device, Mdev: h.Kind == domain.Mdev, Model: h.Model})
+	}
+	slices.SortFunc(g.Devices, func(a, b vm.Device) int { return strings.Compare(a.ID, b.ID) })
+	return g, nil
+}
+
+// How often a migration's job is looked at, and how long libvirt may take to say
+// where a domain is after one failed.
+const (
+	jobEvery   = 500 * time.Millisecond
+	findLimit  = 30 * time.Second
+	abortLimit = 2 * time.Minute
+)
+
+// Move has libvirt migrate a domain, as virsh migrate --live --p2p does: this
+// libvirt speaks with the target's, and post-copy is never asked for.
+func (m Manager) Move(ctx context.Context, g *vm.Guest, devices map[string]string, to vm.Target, tell func(vm.Progress)) (*vm.End, error) {
+	d, err := m.Domain(ctx, g.Owner())
+	if err != nil {
+		return nil, &vm.Stayed{Err: err}
+	}
+	params, flags, err := m.params(ctx, d, devices, to)
+	if err != nil {
+		return nil, &vm.Stayed{Err: err}
+	}
+	begin := time.Now()
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.rpc.DomainMigratePerform3Params(d.rpc, rpc.OptString{to.URI}, params, nil, flags)
+		done <- err
+	}()
+	err = m.wait(ctx, d, done, tell)
+	if err != nil {
+		return nil, m.failed(context.WithoutCancel(ctx), d, err)
+	}
+	took := time.Since(begin)
+	end := &vm.End{Took: &took}
+	m.completed(context.WithoutCancel(ctx), d, end)
+	return end, nil
+}
+
+// params are what libvirt is told of the target.
+func (m Manager) params(ctx context.Context, d *Domain, devices map[string]string, to vm.Target) ([]rpc.TypedParam, rpc.DomainMigrateFlags, error) {
+	flags := rpc.MigrateLive | rpc.MigratePeer2peer
+	text, err := m.MigratableXML(ctx, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	if text, err = rewrite(text, devices); err != nil {
+		return nil, 0, err
+	}
+	params := []rpc.TypedParam{text2param(rpc.MigrateParamDestXML, string(text))}
+	if to.Migrate != "" {
+		params = append(params, text2param(rpc.MigrateParamURI, to.Migrate))
+	}
+	if to.Persist {
+		flags |= rpc.MigratePersistDest
+		// What is defined there for good has the target's devices too: libvirt itself
+		// would send the source's definition as it is.
+		kept, err := m.xml(ctx, d, rpc.DomainXMLInactive|rpc.DomainXMLMigratable|rpc.DomainXMLSecure)
+		if err != nil {
+			return nil, 0, err
+		}
+		if kept, err = rewrite(kept, devices); err != nil {
+			return nil, 0, err
+		}
+		params = append(params, text2param(rpc.MigrateParamPersistXML, string(kept)))
+	}
+	if to.Undefine {
+		flags |= rpc.MigrateUndefineSource
+	}
+	return params, flags, nil
+}
+
+// rewrite puts those devices in that the domain has.
+func rewrite(text []byte, devices map[string]string) ([]byte, error) {
+	doc, err := domain.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	places := make(map[string]string)
+	for from, to := range devices {
+		if doc.Device(from) != nil {
+			places[from] = to
+		}
+	}
+	return doc.Rewrite(places)
+}
+
+func text2param(name, value string) rpc.TypedParam {
+	return rpc.TypedParam{Field: name, Value: *rpc.NewTypedParamValueString(value)}
+}
+
+// wait waits for libvirt's answer, and tells meanwhile how far it is. When nobody
+// wants to wait any more libvirt is asked to stop, and its answer still counts.
+func (m Manager) wait(ctx context.Context, d *Domain, done <-chan error, tell func(vm.Progress)) error {
+	tick := time.NewTicker(jobEvery)
+	defer tick.Stop()
+	stop, given := ctx.Done(), (<-chan time.Time)(nil)
+	for {
+		select {
+		case err := <-done:
+			if refused, ok := errors.AsType[rpc.Error](err); ok {
+				return &Error{"migrate " + d.Name, refused.Code, strings.TrimSpace(refused.Message)}
+			}
+			return err
+		case <-tick.C:
+			if p := m.progress(context.WithoutCancel(ctx), d); p != nil {
+				tell(*p)
+			}
+		case <-stop:
+			stop, given = nil, time.After(abortLimit)
+			go func() { _ = m.rpc.DomainAbortJob(d.rpc) }() // where it is too late, the migration ends as it does
+		case <-given:
+			return fmt.Errorf("libvirt does not stop it: %w", ctx.Err())
+		}
+	}
+}
+
+// progress is how far a domain's migration is, nil where libvirt does not say.
+func (m Manager) progress(ctx context.Context, d *Domain) *vm.Progress {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	n, err := m.job(ctx, d, 0)
+	if err != nil || n[rpc.DomainJobDataTotal] == 0 {
+		return nil
+	}
+	return &vm.Progress{
+		Total: n[rpc.DomainJobDataTotal], Done: n[rpc.DomainJobDataProcessed], Left: n[rpc.DomainJobDataRemaining],
+		Rate: n[rpc.DomainJobMemoryBps], Device: n[rpc.DomainJobVfioDataTransferred],
+	}
+}
+
+// job are the numbers of a domain's job.
+func (m Manager) job(ctx context.Context, d *Domain, flags rpc.DomainGetJobStatsFlags) (map[string]int64, error) {
+	params, err := call(ctx, m.Conn, "job of "+d.Name, func() ([]rpc.TypedParam, error) {
+		_, params, err := m.rpc.DomainGetJobStats(d.rpc, flags)
+		return params, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	numbers := make(map[string]int64)
+	for _, p := range params {
+		switch v := p.Value.I.(type) {
+		case uint64:
+			numbers[p.Field] = int64(v)
+		case int64:
+			numbers[p.Field] = v
+		case uint32:
+			numbers[p.Field] = int64(v)
+		case int32:
+			numbers[p.Field] = int64(v)
+		}
+	}
+	return numbers, nil
+}
+
+// completed adds what the job took, which libvirt knows of domains that are still
+// defined on the source.
+func (m Manager) completed(ctx context.Context, d *Domain, end *vm.End) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	n, err := m.job(ctx, d, rpc.DomainJobStatsCompleted)
+	if err != nil {
+		return
+	}
+	if ms, ok := n[rpc.DomainJobDowntime]; ok {
+		end.Downtime = new(time.Duration(ms) * time.Millisecond)
+	}
+	if ms, ok := n[rpc.DomainJobTimeElapsed]; ok {
+		end.Took = new(time.Duration(ms) * time.Millisecond)
+	}
+	if bytes, ok := n[rpc.DomainJobDataProcessed]; ok {
+		end.Bytes = &bytes
+	}
+	if bytes, ok := n[rpc.DomainJobVfioDataTransferred]; ok {
+		end.Device = &bytes
+	}
+}
+
+// failed finds out where a domain is whose migration failed: it stayed if it runs
+// here, and without an answer nothing is said.
+func (m Manager) failed(ctx context.Context, d *Domain, why error) error {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	now, err := m.Domain(ctx, d.UUID)
+	if err == nil && now.State.Live() {
+		return &vm.Stayed{Err: why, Rejected: hook.Rejection([]byte(why.Error()))}
+	}
+	if err != nil {
+		return fmt.Errorf("%w; and libvirt does not say where the domain is: %w", why, err)
+	}
+	return fmt.Errorf("%w; here the domain is %s now", why, now.State)
+}
