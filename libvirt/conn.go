@@ -25,6 +25,7 @@ var sockets = []string{"/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock
 
 // Conn is a connection to a daemon.
 type Conn struct {
+	uri    string
 	rpc    *rpc.Libvirt
 	socket *socket
 }
@@ -62,7 +63,7 @@ func Dial(ctx context.Context, uri string) (*Conn, error) {
 		return nil, err
 	}
 	s := &socket{ctx: ctx, path: path}
-	c := &Conn{rpc.NewWithDialer(s), s}
+	c := &Conn{uri, rpc.NewWithDialer(s), s}
 	if _, err := call(ctx, c, "connect", func() (struct{}, error) { return struct{}{}, c.rpc.ConnectToURI(driver) }); err != nil {
 		s.close()
 		return nil, fmt.Errorf("libvirt %s at %s: %w", uri, path, err)

@@ -244,11 +244,32 @@ func (m Manager) failed(ctx context.Context, d *Domain, why error) error {
 	ctx, cancel := context.WithTimeout(ctx, findLimit)
 	defer cancel()
 	now, err := m.Domain(ctx, d.UUID)
-	if err == nil && now.State.Live() {
+	for err != nil && ctx.Err() == nil {
+		if _, refused := errors.AsType[*Error](err); refused {
+			break
+		}
+		// The daemon was restarted, maybe: it knows its domains again in a moment.
+		now, err = again(ctx, m.uri, d.UUID)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; and libvirt does not say where the domain is: %w", why, err)
+	case now.State.Live():
 		return &vm.Stayed{Err: why, Rejected: hook.Rejection([]byte(why.Error()))}
 	}
-	if err != nil {
-		return fmt.Errorf("%w; and libvirt does not say where the domain is: %w", why, err)
-	}
 	return fmt.Errorf("%w; here the domain is %s now", why, now.State)
+}
+
+// again looks at a domain over another connection.
+func again(ctx context.Context, uri, uuid string) (*Domain, error) {
+	select {
+	case <-time.After(jobEvery):
+	case <-ctx.Done():
+	}
+	c, err := Dial(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Domain(ctx, uuid)
 }

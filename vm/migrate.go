@@ -18,9 +18,8 @@ type Migration struct {
 	To      Target
 	// Wait is how long the target may take to have the devices ready.
 	Wait time.Duration
-	// Tell is told how far it is: the migration's state, and with the handed-over
-	// one what the manager says.
-	Tell func(m *api.Migration, p *Progress)
+	// Tell is told how far the manager is.
+	Tell func(Progress)
 }
 
 // Result is how a migration ended.
@@ -49,8 +48,8 @@ func (v *Migration) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.Tell(m, nil)
-	end, err := v.Manager.Move(ctx, v.Guest, places, v.To, func(p Progress) { v.Tell(m, &p) })
+	v.see(m)
+	end, err := v.Manager.Move(ctx, v.Guest, places, v.To, v.Tell)
 	// It is told what came of it also when nobody wants to wait any more.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
 	defer cancel()
@@ -67,7 +66,6 @@ func (v *Migration) ready(ctx context.Context) (*api.Migration, error) {
 	defer cancel()
 	m, ours, err := v.Prepare(waiting)
 	if err == nil {
-		v.Tell(m, nil)
 		id := m.ID
 		err = Insist(ctx, func(ctx context.Context) error {
 			over, err := v.Fleet.HandOver(ctx, id)
@@ -115,7 +113,7 @@ func (v *Migration) completed(ctx context.Context, m *api.Migration) (*api.Migra
 		return err
 	})
 	for err == nil && !last.State.Over() {
-		v.Tell(last, nil)
+		v.see(last)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -130,6 +128,6 @@ func (v *Migration) completed(ctx context.Context, m *api.Migration) (*api.Migra
 	if err != nil {
 		return last, fmt.Errorf("%s runs on %s, and the fleet was not told: kindred migration complete %s: %w", v.Guest.Name, v.Target, m.ID, err)
 	}
-	v.Tell(last, nil)
+	v.see(last)
 	return last, nil
 }

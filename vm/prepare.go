@@ -29,6 +29,14 @@ type Preparation struct {
 	Source string // the host that the guest is on; empty: it is not known, and the devices' names have to do
 	// Want is what else is asked of a migration that has to be begun.
 	Want api.ClaimRequest
+	// Seen is told each state that the migration is seen in; nil: nobody.
+	Seen func(*api.Migration)
+}
+
+func (p *Preparation) see(m *api.Migration) {
+	if p.Seen != nil {
+		p.Seen(m)
+	}
 }
 
 // Prepare returns a migration that has devices for the guest's on the target, and
@@ -47,6 +55,7 @@ func (p *Preparation) Prepare(ctx context.Context) (m *api.Migration, ours bool,
 			}
 		}
 		if m != nil {
+			p.see(m)
 			switch m.State {
 			case api.Prepared, api.HandedOver:
 				return m, ours, nil

@@ -74,13 +74,19 @@ type wantFlags struct {
 func (f *wantFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.target, "target", "", "the `HOST` to go to (the first by --policy that takes all)")
-	addPolicy(cmd, &f.policy, fleet.ByName)
 	fs.StringVar(&f.owner, "owner", "", "`NAME` of whose devices they are, such as the VM's")
+	fs.StringVar(&f.key, "key", "", "the same request with the same `KEY` makes one thing, not two")
+	f.addTerms(cmd)
+}
+
+// addTerms adds what is asked of a claim whose devices and target are known.
+func (f *wantFlags) addTerms(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	addPolicy(cmd, &f.policy, fleet.ByName)
 	fs.DurationVar(&f.ttl, "ttl", 0, "how long the room is held (the server's default)")
 	fs.StringSliceVar(&f.accept, "accept-unknown", nil, "accept that something is not known, by its `CODE`; needs --reason")
 	fs.StringVar(&f.reason, "reason", "", "why, as `TEXT`; it is put on record with your name")
 	fs.StringVar(&f.until, "until", "", "accept it until a `TIME`: 2026-01-31T18:00:00Z (as long as the claim)")
-	fs.StringVar(&f.key, "key", "", "the same request with the same `KEY` makes one thing, not two")
 }
 
 // request is what the flags ask for.

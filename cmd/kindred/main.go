@@ -108,6 +108,7 @@ var commands = []command{
 	{"claim", newClaim},
 	{"migration", newMigration},
 	{"events", newEvents},
+	{"vm", newVM},
 	{"hook", newHook},
 	{"catalog", newCatalog},
 	{"prove", newProve},

@@ -78,6 +78,11 @@ unknown, 4 none is allowed.`,
 			return runTargets(cmd, opts, args[0])
 		},
 	}
+	opts.add(cmd)
+	return cmd
+}
+
+func (opts *targetsOptions) add(cmd *cobra.Command) {
 	opts.server.add(cmd.Flags())
 	opts.files.addFiles(cmd.Flags())
 	opts.catalogs.add(cmd.Flags())
@@ -88,7 +93,6 @@ unknown, 4 none is allowed.`,
 	cmd.Flags().IntVar(&opts.limit, "limit", 0, "list the first `N` hosts only; all are counted (0: all)")
 	addPolicy(cmd, &opts.policy, fleet.ByName)
 	cmd.Flags().DurationVar(&opts.maxAge, "max-age", 0, "take older inventories for hosts that do not report (24h; 0: no limit)")
-	return cmd
 }
 
 // addPolicy adds --policy.
