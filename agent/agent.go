@@ -25,6 +25,9 @@ type Agent struct {
 	Journal *Journal
 	Log     *slog.Logger
 
+	// Canaries is what it takes to prove transfers; nil: canary orders are refused.
+	Canaries *Canaries
+
 	Poll      time.Duration // how often the host is read without a reason; 0: 30 s
 	Coalesce  time.Duration // how long changes are waited for that come together; 0: 200 ms
 	Retry     time.Duration // the shortest wait after a failure; 0: 1 s
@@ -36,6 +39,7 @@ type Agent struct {
 	changed chan struct{} // the host is not as it was reported
 	stirred chan struct{} // the same, for who carries out assignments
 	wanted  chan struct{} // there is a new list
+	ordered chan struct{} // the same, for who carries out canary orders
 
 	failures map[string]*failure // of assignments that are on the list
 
@@ -64,6 +68,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		wg.Go(func() { a.watch(ctx) })
 		wg.Go(func() { a.reconcile(ctx, managed) })
+		wg.Go(func() { a.prove(ctx, managed) })
 	}
 	wg.Go(func() { a.listen(ctx) })
 	wg.Go(func() { a.report(ctx) })
@@ -85,6 +90,7 @@ func (a *Agent) defaults() {
 	}
 	a.failures = make(map[string]*failure)
 	a.changed, a.stirred, a.wanted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	a.ordered = make(chan struct{}, 1)
 }
 
 func (a *Agent) mode() api.Mode {
@@ -145,5 +151,6 @@ func (a *Agent) take(list *api.Assignments) error {
 	a.said = ""
 	a.mu.Unlock()
 	kick(a.wanted)
+	kick(a.ordered)
 	return nil
 }

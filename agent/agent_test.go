@@ -32,6 +32,7 @@ type server struct {
 	list     api.Assignments
 	changed  chan struct{}
 	statuses []api.StatusReport
+	words    []api.CanaryWord
 }
 
 func newServer(host string) *server {
@@ -112,6 +113,16 @@ func (s *server) Status(_ context.Context, _ string, r *api.StatusReport) error 
 		return err
 	}
 	s.statuses = append(s.statuses, *r)
+	return nil
+}
+
+func (s *server) CanaryWord(_ context.Context, _ string, w *api.CanaryWord) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.called(); err != nil {
+		return err
+	}
+	s.words = append(s.words, *w)
 	return nil
 }
 

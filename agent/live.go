@@ -15,6 +15,7 @@ import (
 	"kindred/host/policy"
 	"kindred/host/uevent"
 	"kindred/inventory"
+	"kindred/prove"
 )
 
 // Live is this machine, to be observed. It has nothing that could change it.
@@ -93,7 +94,7 @@ type LiveManaged struct {
 	definitions *definition.Store
 }
 
-var _ Managed = (*LiveManaged)(nil)
+var _ Proving = (*LiveManaged)(nil)
 
 // Manage opens this machine to be managed.
 func Manage(modules []string) (*LiveManaged, error) {
@@ -125,6 +126,21 @@ func (l *LiveManaged) Start(ctx context.Context, req change.Request) (change.Dev
 
 func (l *LiveManaged) Stop(ctx context.Context, id string) error {
 	return l.devices.Stop(ctx, id, change.StopOptions{})
+}
+
+// Canaries opens this machine once more: its policy is as it is now.
+func (l *LiveManaged) Canaries(order string) (CanaryHost, error) {
+	return prove.OpenLive(l.modules, order)
+}
+
+// SweepCanaries removes canaries whose process is no more.
+func (l *LiveManaged) SweepCanaries(ctx context.Context) error {
+	h, err := prove.OpenLive(l.modules, prove.Local)
+	if err != nil {
+		return err
+	}
+	_, err = h.Sweep(ctx)
+	return errors.Join(err, h.Close())
 }
 
 func (l *LiveManaged) Define(ctx context.Context, d *definition.Definition) error {

@@ -10,6 +10,7 @@ import (
 	"kindred/host/change"
 	"kindred/host/policy"
 	"kindred/inventory"
+	"kindred/prove"
 )
 
 // Machine is a host as an agent that observes it has it.
@@ -35,6 +36,22 @@ type Managed interface {
 	Repair(ctx context.Context) error
 }
 
+// Proving is a host on which canaries can be made, to prove transfers by.
+type Proving interface {
+	Managed
+	// Canaries opens the host for the canaries of one order, where its operator
+	// allows any. They bear the order's name, and are on record before they exist.
+	Canaries(order string) (CanaryHost, error)
+	// SweepCanaries removes canaries that nobody looks after any more.
+	SweepCanaries(ctx context.Context) error
+}
+
+// CanaryHost makes canaries for as long as it is open.
+type CanaryHost interface {
+	prove.Host
+	Close() error
+}
+
 // Fleet is the server, as an agent has it. Refusals are *api.Problem.
 type Fleet interface {
 	Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error)
@@ -44,4 +61,7 @@ type Fleet interface {
 	// changes, until it fails or take does.
 	Assignments(ctx context.Context, host string, take func(*api.Assignments) error) error
 	Status(ctx context.Context, host string, r *api.StatusReport) error
+	// CanaryWord says what became of one end of a canary order. The refusal
+	// api.WrongState says that the order is not what it was.
+	CanaryWord(ctx context.Context, host string, w *api.CanaryWord) error
 }

@@ -114,9 +114,10 @@ type Assignment struct {
 // Assignments are all of one host. The agent ignores a list with a smaller
 // revision than one it has seen.
 type Assignments struct {
-	Host        string       `json:"host"`
-	Revision    int64        `json:"revision"`
-	Assignments []Assignment `json:"assignments"` // by migration, then device
+	Host        string        `json:"host"`
+	Revision    int64         `json:"revision"`
+	Assignments []Assignment  `json:"assignments"`        // by migration, then device
+	Canaries    []CanaryOrder `json:"canaries,omitempty"` // by id, then role
 }
 
 // DeviceState is what an agent found, or did, for an assignment.

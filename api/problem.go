@@ -38,6 +38,12 @@ const (
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
 	NoAuthority     Code = "no-authority"
+	CanariesUnsafe  Code = "canaries-unsafe"
+	CanaryForbidden Code = "canary-forbidden"
+	CanaryCutShort  Code = "canary-cut-short"
+	BuildUnknown    Code = "build-unknown"
+	NotOffered      Code = "not-offered"
+	NoListener      Code = "no-listener"
 	TooBusy         Code = "too-busy"
 	TooLong         Code = "too-long"
 	Unavailable     Code = "unavailable"
@@ -74,6 +80,12 @@ var codes = map[Code]struct {
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
+	CanariesUnsafe:  {409, "the driver's catalog says that canaries are unsafe"},
+	CanaryForbidden: {409, "the host's operator does not allow canaries there"},
+	CanaryCutShort:  {409, "the agents began again and again, and one of them lost it each time"},
+	BuildUnknown:    {409, "a driver's build is not known, so no proof can be about it"},
+	NotOffered:      {409, "the host does not offer the type"},
+	NoListener:      {409, "the target's agent takes no canaries from elsewhere"},
 	TooBusy:         {429, "the server is at as many long questions as it takes at once: try again"},
 	TooLong:         {503, "the answer took longer than the server takes for one: ask about less"},
 	Unavailable:     {503, "the store cannot be reached, or has no majority: try again"},

@@ -172,8 +172,16 @@ func (s *site) prove(ctx context.Context, from, to string) (*compat.Proof, error
 	if a == nil || b == nil {
 		return nil, fmt.Errorf("prove: there is no host %q or %q", from, to)
 	}
+	from1, err := a.Canaries(prove.Local)
+	if err != nil {
+		return nil, err
+	}
+	to1, err := b.Canaries(prove.Local)
+	if err != nil {
+		return nil, err
+	}
 	p := &prove.Prover{Engine: s.engine, Version: "demo", Now: time.Now, Scratch: s.opts.dir, Tries: 2}
-	proof, err := p.Prove(ctx, &prove.Side{Host: a.Canaries(), Parent: parent, Type: oldType}, &prove.Side{Host: b.Canaries(), Parent: parent, Type: oldType})
+	proof, err := p.Prove(ctx, &prove.Side{Host: from1, Parent: parent, Type: oldType}, &prove.Side{Host: to1, Parent: parent, Type: oldType})
 	if err != nil {
 		return nil, err
 	}

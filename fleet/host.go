@@ -97,18 +97,21 @@ func (k *kinds) host(m *hostMake, own *inventory.Own, before *host) (*host, erro
 	for i, n := range own.Available {
 		h.rooms[m.place[i]] = packRoom(n, own.Creatable[i])
 	}
-	h.devices = make([]device, len(own.Devices))
+	h.devices = make([]device, 0, len(own.Devices))
 	for i := range own.Devices {
 		d := &own.Devices[i]
+		if d.Canary != "" {
+			continue // nobody's: it goes nowhere, and what it takes the counters have
+		}
 		c, class, err := k.device(m, d)
 		if err != nil {
 			return nil, err
 		}
 		id := d.ID
-		if before != nil && i < len(before.devices) && before.devices[i].id == id {
+		if i := len(h.devices); before != nil && i < len(before.devices) && before.devices[i].id == id {
 			id = before.devices[i].id // the text that is kept already
 		}
-		h.devices[i] = newDevice(m, id, d.Parent, d.InUse, c, class)
+		h.devices = append(h.devices, newDevice(m, id, d.Parent, d.InUse, c, class))
 	}
 	return h, nil
 }

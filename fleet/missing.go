@@ -47,6 +47,9 @@ func FindMissing(engine *compat.Engine, inventories []*inventory.Inventory) []Mi
 	}
 	for _, inv := range inventories {
 		for k := range inv.Devices {
+			if inv.Devices[k].Canary != "" {
+				continue // it waits for nothing
+			}
 			m.source(engine.Source(inv, &inv.Devices[k]), 1)
 		}
 	}

@@ -370,14 +370,14 @@ func sibling(shown, next *inventory.Migration) *inventory.Migration {
 }
 
 // ownedIdle are the devices that may be opened: Kindred's own by its records,
-// held by no process.
+// held by no process. A canary is about to be opened by who made it.
 func ownedIdle(d tree.Dir, inv *inventory.Inventory) map[string]bool {
 	copied := inventory.Inventory{Devices: slices.Clone(inv.Devices)}
 	record.Apply(d, &copied, func(string, error) {})
 	owned := make(map[string]bool)
 	for i := range copied.Devices {
-		if copied.Devices[i].Ours && copied.Devices[i].InUse == inventory.No {
-			owned[copied.Devices[i].ID] = true
+		if d := &copied.Devices[i]; d.Ours && d.Canary == "" && d.InUse == inventory.No {
+			owned[d.ID] = true
 		}
 	}
 	return owned

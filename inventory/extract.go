@@ -22,14 +22,31 @@ func (inv *Inventory) Extract(device string) (*Inventory, error) {
 	if p == nil {
 		return nil, &Error{Where: "device " + d.ID, Problem: fmt.Sprintf("its parent %q is not in the inventory of %s", d.Parent, inv.Host.Name)}
 	}
+	out := inv.part(p, d.Type)
+	out.Devices = []Device{*d}
+	return out, nil
+}
+
+// ExtractType is the part of the inventory that decides what can go to one type
+// of one parent: as [Inventory.Extract], without a device.
+func (inv *Inventory) ExtractType(parent string, name TypeName) (*Inventory, error) {
+	p := inv.Parent(parent)
+	if p == nil || p.Type(name) == nil {
+		return nil, &Error{Where: "parent " + parent, Problem: fmt.Sprintf("it does not offer %s on %s", name.Full(), inv.Host.Name)}
+	}
+	return inv.part(p, name), nil
+}
+
+// part has one parent with one of its types, and no device.
+func (inv *Inventory) part(p *Parent, name TypeName) *Inventory {
 	parent := *p
 	parent.Types, parent.TypesUnread = nil, true
-	if t := p.Type(d.Type); t != nil {
+	if t := p.Type(name); t != nil {
 		parent.Types = []Type{*t}
 	}
 	out := *inv
 	out.Parents, out.ParentsUnread = []Parent{parent}, true
-	out.Devices, out.DevicesUnread = []Device{*d}, true
+	out.Devices, out.DevicesUnread = nil, true
 	out.Warnings = nil
-	return &out, nil
+	return &out
 }

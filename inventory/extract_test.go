@@ -54,3 +54,36 @@ func TestExtractNothing(t *testing.T) {
 		t.Error("a device without its parent was extracted")
 	}
 }
+
+// TestExtractType: the part for a type is that for a device of it, but for the
+// device.
+func TestExtractType(t *testing.T) {
+	whole := rich()
+	for i := range whole.Devices {
+		d := &whole.Devices[i]
+		if whole.Parent(d.Parent).Type(d.Type) == nil {
+			continue // the parent lists it no more
+		}
+		with, err := whole.Extract(d.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := whole.ExtractType(d.Parent, d.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Decode(encode(t, part)); err != nil {
+			t.Errorf("%s: %v", d.ID, err)
+		}
+		part.Devices = with.Devices
+		if string(encode(t, part)) != string(encode(t, with)) {
+			t.Errorf("%s: the part for its type is another than its own", d.ID)
+		}
+	}
+	if _, err := whole.ExtractType("no-such-parent", whole.Devices[0].Type); err == nil {
+		t.Error("a parent that is not there was extracted")
+	}
+	if _, err := whole.ExtractType(whole.Parents[0].Name, TypeName{Namespace: "no", Name: "such"}); err == nil {
+		t.Error("a type that is not offered was extracted")
+	}
+}

@@ -203,6 +203,7 @@ type Device struct {
 	Node       Value      `json:"node,omitzero"`       // vfio-dev name (vfio3); null: none
 	InUse      Answer     `json:"in_use"`              // does a process hold it open
 	Ours       bool       `json:"ours,omitempty"`      // Kindred made it, on record
+	Canary     string     `json:"canary,omitempty"`    // it is a throw-away device: what it was made for, an order of the server's or "prove"
 	Attributes Attributes `json:"attributes,omitzero"` // vendor attributes of the instance
 	Migration  *Migration `json:"migration,omitempty"` // nil: not observed
 	// Contract is what the device promised its guest at first start; null when

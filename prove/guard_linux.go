@@ -57,7 +57,7 @@ func guard(ctx context.Context, in io.Reader, sweep func(context.Context) error)
 }
 
 func sweepLive(ctx context.Context) error {
-	l, err := OpenLive(nil)
+	l, err := OpenLive(nil, Local)
 	if err != nil {
 		return err
 	}

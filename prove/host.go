@@ -29,6 +29,9 @@ type Host interface {
 	Listen() (end func(subjects []string) []string)
 }
 
+// Local is what canaries are marked with that nobody ordered.
+const Local = "prove"
+
 // Side is one end of a transfer: a type on a parent of a machine.
 type Side struct {
 	Host   Host

@@ -27,6 +27,7 @@ type Live struct {
 	policy  *policy.Policy
 	modules []string
 	ledger  ledger
+	order   string
 
 	mu   sync.Mutex
 	made map[string]*entry
@@ -36,13 +37,14 @@ type Live struct {
 const ledgerDir = "/var/lib/kindred/canaries"
 
 // OpenLive opens this machine. Modules are kernel modules that builds are made
-// of, besides the ones found to take part.
-func OpenLive(modules []string) (*Live, error) {
+// of, besides the ones found to take part. Its canaries are marked with what
+// they are for: a server's order, or Local.
+func OpenLive(modules []string, order string) (*Live, error) {
 	devices, err := change.Open("/")
 	if err != nil {
 		return nil, fmt.Errorf("open this machine: %w", err)
 	}
-	l := &Live{devices: devices, modules: modules, ledger: ledger{ledgerDir}, made: make(map[string]*entry)}
+	l := &Live{devices: devices, modules: modules, ledger: ledger{ledgerDir}, order: order, made: make(map[string]*entry)}
 	if l.policy, err = policy.Read(devices.Machine); err != nil {
 		return nil, errors.Join(err, devices.Close())
 	}
@@ -52,8 +54,17 @@ func OpenLive(modules []string) (*Live, error) {
 	return l, nil
 }
 
-// Close lets go of the machine.
-func (l *Live) Close() error { return errors.Join(l.host.Close(), l.devices.Close()) }
+// Close lets go of the machine. A canary that could not be removed stays on
+// record for a sweep, also one of this process.
+func (l *Live) Close() (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.made {
+		err = errors.Join(err, e.file.Close())
+	}
+	clear(l.made)
+	return errors.Join(err, l.host.Close(), l.devices.Close())
+}
 
 // Allows reports whether the operator allows canaries of the type there.
 func (l *Live) Allows(parent string, t inventory.TypeName) bool { return l.policy.Canary(parent, t) }
@@ -71,7 +82,7 @@ func (l *Live) Make(ctx context.Context, parent string, t inventory.TypeName) (s
 	if err != nil {
 		return "", fmt.Errorf("put it on record: %w", err)
 	}
-	if _, err := l.devices.Start(ctx, change.Request{Kind: inventory.Mdev, ID: id, Parent: parent, Type: t.Full()}); err != nil {
+	if _, err := l.devices.Start(ctx, change.Request{Kind: inventory.Mdev, ID: id, Parent: parent, Type: t.Full(), Canary: l.order}); err != nil {
 		return "", errors.Join(err, e.erase())
 	}
 	l.mu.Lock()

@@ -20,7 +20,7 @@ type Live struct{ Host }
 var errLinux = errors.New("devices are made on Linux only")
 
 // OpenLive needs Linux.
-func OpenLive([]string) (*Live, error) { return nil, errLinux }
+func OpenLive([]string, string) (*Live, error) { return nil, errLinux }
 
 // Close does nothing.
 func (*Live) Close() error { return nil }

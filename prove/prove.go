@@ -48,23 +48,33 @@ func (p *Prover) progress(what string, total int64) vfio.Progress {
 // was made at all: a side that does not offer its type or must not have
 // canaries, a build that is not known, an end of ctx.
 func (p *Prover) Prove(ctx context.Context, from, to *Side) (*compat.Proof, error) {
-	listen := from.Host.Listen()
-	r, err := p.Record(ctx, from)
+	r, heard, err := p.Give(ctx, from)
 	if err != nil {
-		listen(nil)
 		return nil, err
 	}
 	defer r.Close()
-	err = p.Control(ctx, r, from)
-	heard := listen(subjects(from, r))
-	if err != nil {
-		return nil, err
-	}
 	proof, err := p.Replay(ctx, r, to)
 	if err == nil {
 		proof.Log = append(heard, proof.Log...)
 	}
 	return proof, err
+}
+
+// Give is the source's half of a proof: a recording, which the source was tried
+// with, and what the kernel said meanwhile.
+func (p *Prover) Give(ctx context.Context, from *Side) (_ *Recording, heard []string, err error) {
+	listen := from.Host.Listen()
+	r, err := p.Record(ctx, from)
+	if err != nil {
+		listen(nil)
+		return nil, nil, err
+	}
+	err = p.Control(ctx, r, from)
+	heard = listen(subjects(from, r))
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close())
+	}
+	return r, heard, nil
 }
 
 // Control replays a recording into the side it came from, and notes what came

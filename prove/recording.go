@@ -94,6 +94,9 @@ func (r *Recording) Header() *stream.Header { return r.header }
 // Notes say what was done with its device.
 func (r *Recording) Notes() *Notes { return r.notes }
 
+// Grade is how much of a migration the recording exercises.
+func (r *Recording) Grade() compat.Grade { return r.notes.grade() }
+
 // Size is how many bytes the state has.
 func (r *Recording) Size() int64 { return r.size }
 

@@ -244,6 +244,7 @@ func (s *Server) registerQuestions(a huma.API) {
 	s.registerLong(a)
 	get(a, "health", api.PathHealth, "How this server is", func(context.Context, *none) (*api.Health, error) { return s.Health(), nil })
 	s.registerProofs(a)
+	s.registerCanaries(a)
 }
 
 // OneOf is one thing, at a revision if it is to be changed at that one.

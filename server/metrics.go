@@ -84,11 +84,12 @@ var (
 	hostsMetric      = prometheus.NewDesc("kindred_hosts", "Hosts that have reported, by state.", []string{"state"}, nil)
 	claimsMetric     = prometheus.NewDesc("kindred_claims", "Claims that hold room, by state.", []string{"state"}, nil)
 	migrationsMetric = prometheus.NewDesc("kindred_migrations", "Migrations that are not over, by state.", []string{"state"}, nil)
+	canariesMetric   = prometheus.NewDesc("kindred_canaries", "Canary orders that are not over, by state.", []string{"state"}, nil)
 	revisionMetric   = prometheus.NewDesc("kindred_store_revision", "The store's revision that this server has seen.", nil, nil)
 )
 
 func (f fleetMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{hostsMetric, claimsMetric, migrationsMetric, revisionMetric} {
+	for _, d := range []*prometheus.Desc{hostsMetric, claimsMetric, migrationsMetric, canariesMetric, revisionMetric} {
 		to <- d
 	}
 }
@@ -100,7 +101,13 @@ func (f fleetMetrics) Collect(to chan<- prometheus.Metric) {
 	for _, s := range []api.MigrationState{api.Planned, api.Claimed, api.Prepared, api.HandedOver, api.Completing, api.Aborting} {
 		migrations[string(s)] = 0
 	}
+	canaries := map[string]int{string(api.CanaryOrdered): 0, string(api.CanaryRunning): 0}
 	f.mu.RLock()
+	for _, c := range f.canaries {
+		if !c.State.Over() {
+			canaries[string(c.State)]++
+		}
+	}
 	for _, h := range f.hosts {
 		hosts[string(h.live.State)]++
 	}
@@ -116,7 +123,7 @@ func (f fleetMetrics) Collect(to chan<- prometheus.Metric) {
 	}
 	revision := f.revision
 	f.mu.RUnlock()
-	for desc, counts := range map[*prometheus.Desc]map[string]int{hostsMetric: hosts, claimsMetric: claims, migrationsMetric: migrations} {
+	for desc, counts := range map[*prometheus.Desc]map[string]int{hostsMetric: hosts, claimsMetric: claims, migrationsMetric: migrations, canariesMetric: canaries} {
 		for state, n := range counts {
 			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), state)
 		}

@@ -399,5 +399,8 @@ func (s *Server) Assignments(host string) (*api.Assignments, <-chan struct{}) {
 			a.Assignments = append(a.Assignments, assignments(&m.Migration, &c.Claim, host)...)
 		}
 	}
+	for _, c := range s.view.canariesOn(host) {
+		a.Canaries = append(a.Canaries, c.orders(host)...)
+	}
 	return a, news
 }

@@ -19,9 +19,9 @@ type space struct {
 	names [][]inventory.TypeName
 }
 
-// newSpace begins with the host's last report, and takes what claims hold and
-// the report does not count yet.
-func newSpace(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord) *space {
+// newSpace begins with the host's last report, and takes what claims and canary
+// orders hold and the report does not count yet.
+func newSpace(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord, canaries []*canaryRecord) *space {
 	s := &space{inv: inv}
 	for i := range inv.Parents {
 		p := &inv.Parents[i]
@@ -55,6 +55,23 @@ func newSpace(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRe
 				if p, t := s.find(d.Parent, d.Type); t >= 0 {
 					s.lefts[p].Take(t)
 				}
+			}
+		}
+	}
+	for _, c := range canaries {
+		ends := c.holds(inv.Host.Name)
+		for i := range inv.Devices { // a canary that is there is counted
+			at := slices.IndexFunc(ends, func(e *api.CanaryEnd) bool {
+				d := &inv.Devices[i]
+				return d.Canary == c.ID && d.Parent == e.Parent && d.Type == e.Type
+			})
+			if at >= 0 {
+				ends = slices.Delete(ends, at, at+1)
+			}
+		}
+		for _, e := range ends {
+			if p, t := s.find(e.Parent, e.Type); t >= 0 {
+				s.lefts[p].Take(t)
 			}
 		}
 	}
@@ -94,10 +111,10 @@ func (s *space) find(parent string, name inventory.TypeName) (p, t int) {
 	return -1, -1
 }
 
-// left is what a host's counters are when all claims on it are counted in, in
+// left is what a host's counters are when all that holds room on it is counted in, in
 // the order of [inventory.Own].
-func left(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord) []int {
-	s := newSpace(engine, inv, claims)
+func left(engine *compat.Engine, inv *inventory.Inventory, claims []*claimRecord, canaries []*canaryRecord) []int {
+	s := newSpace(engine, inv, claims, canaries)
 	var counts []int
 	for p := range inv.Parents {
 		for t := range inv.Parents[p].Types {

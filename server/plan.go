@@ -210,7 +210,7 @@ func (v *view) planOn(p *plan, req *api.ClaimRequest, source *inventory.Inventor
 	if err := v.ready(source, devices[0], target, req.Accept); err != nil {
 		return err
 	}
-	space := newSpace(v.engine, target, v.openOn(name))
+	space := newSpace(v.engine, target, v.openOn(name), v.canariesOn(name))
 	var wishes [][]offer
 	var froms []*compat.Source
 	for _, d := range devices {

@@ -81,7 +81,7 @@ func (s *Server) registerStreams(a huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathAssignments, s.serveAssignments)
 	text := &huma.Schema{Type: "string"}
 	describe("watch-events", api.PathEvents, "What changes", reflect.TypeFor[api.Event](),
-		&huma.Param{Name: "kinds", In: "query", Schema: text, Description: "of host, device, claim, migration; comma-separated; empty: all"},
+		&huma.Param{Name: "kinds", In: "query", Schema: text, Description: "of host, device, claim, migration, canary; comma-separated; empty: all"},
 		&huma.Param{Name: api.HeaderLast, In: "header", Schema: text, Description: "go on after this revision; empty: from now"})
 	mux.HandleFunc("GET "+api.PathEvents, s.serveEvents)
 }
@@ -96,7 +96,7 @@ func (s *Server) serveAssignments(w http.ResponseWriter, r *http.Request) {
 	last := ""
 	for {
 		list, moved := s.Assignments(host)
-		text := string(encode(list.Assignments))
+		text := string(encode([]any{list.Assignments, list.Canaries}))
 		if text != last {
 			if out.event("assignments", list.Revision, list) != nil {
 				return
@@ -130,7 +130,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		kinds = nil
 		for _, k := range strings.Split(text, ",") {
 			if !slices.Contains(api.EventKinds, api.EventKind(k)) {
-				refuse(w, api.NewProblem(api.BadRequest, "unknown kind of event %q: it is one of host, device, claim, migration", k))
+				refuse(w, api.NewProblem(api.BadRequest, "unknown kind of event %q: it is one of host, device, claim, migration, canary", k))
 				return
 			}
 			kinds = append(kinds, api.EventKind(k))
@@ -243,6 +243,16 @@ func (s *Server) eventsOf(r *store.Record, devices map[string][]inventory.Device
 		e.Kind = api.MigrationEvent
 		if !r.Gone {
 			e.Migration = &m.Migration
+		}
+	case store.Canary:
+		var c canaryRecord
+		if decode(r, &c) != nil {
+			return nil
+		}
+		c.Revision = r.Revision
+		e.Kind = api.CanaryEvent
+		if !r.Gone {
+			e.Canary = &c.Canary
 		}
 	default:
 		return nil

@@ -52,7 +52,8 @@ func (s *Server) Sweep(ctx context.Context) error {
 		}
 	}
 	s.view.mu.RUnlock()
-	var failed error
+	oldCanaries, failed := s.sweepCanaries(ctx, now)
+	old = append(old, oldCanaries...)
 	for _, id := range lapsed {
 		failed = errors.Join(failed, s.lapse(ctx, id))
 	}

@@ -34,6 +34,8 @@ func (v *view) take(r *store.Record, dirty map[string]bool) {
 		err = v.takeClaim(r, name, dirty)
 	case store.Migration:
 		err = v.takeMigration(r, name)
+	case store.Canary:
+		err = v.takeCanary(r, name, dirty)
 	case store.Room:
 		put(v.rooms, name, written(r), r.Gone)
 	case store.Device:
@@ -164,6 +166,34 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 		}
 		v.wake(m.Source)
 		v.wake(m.Target)
+	}
+	return nil
+}
+
+func (v *view) takeCanary(r *store.Record, id string, dirty map[string]bool) error {
+	if old := v.canaries[id]; old != nil {
+		for _, host := range []string{old.From.Host, old.To.Host} {
+			drop(v.onCanary, host, id)
+			dirty[host] = true
+			v.wake(host)
+		}
+		delete(v.canaries, id)
+	}
+	if r.Gone {
+		return nil
+	}
+	c := new(canaryRecord)
+	if err := decode(r, c); err != nil {
+		return err
+	}
+	c.Revision = r.Revision
+	v.canaries[id] = c
+	for _, host := range []string{c.From.Host, c.To.Host} {
+		if len(c.holds(host)) > 0 {
+			add(v.onCanary, host, id)
+		}
+		dirty[host] = true
+		v.wake(host)
 	}
 	return nil
 }

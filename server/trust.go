@@ -89,8 +89,13 @@ func (s *Server) Serving(ctx context.Context, name, cluster string, reach []stri
 func (s *Server) revoked(peer trust.Identity) error {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
+	return s.view.ended(peer)
+}
+
+// ended refuses a certificate that was revoked. The caller holds the lock.
+func (v *view) ended(peer trust.Identity) error {
 	for _, what := range []string{peer.Serial, peer.String()} {
-		if r, ok := s.view.revoked[what]; ok && r.Ends(what, peer) {
+		if r, ok := v.revoked[what]; ok && r.Ends(what, peer) {
 			return &trust.RevokedError{Who: peer, Revocation: r}
 		}
 	}

@@ -75,6 +75,8 @@ type view struct {
 	migrations map[string]*migrationRecord
 	onTarget   map[string]map[string]bool // host -> claims that hold room on it
 	onHost     map[string]map[string]bool // host -> migrations that are not over
+	canaries   map[string]*canaryRecord
+	onCanary   map[string]map[string]bool // host -> canary orders that hold room on it
 	rooms      map[string]int64           // host -> revision
 	devices    map[string]store.Record    // HOST/ID -> its claim
 	replicas   map[string]bool
@@ -103,6 +105,7 @@ func (v *view) clear() {
 	v.hosts, v.statics = make(map[string]*hostState), make(map[string]*inventory.Inventory)
 	v.claims, v.migrations = make(map[string]*claimRecord), make(map[string]*migrationRecord)
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
+	v.canaries, v.onCanary = make(map[string]*canaryRecord), make(map[string]map[string]bool)
 	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
 	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string]*proofs.File)
 }
@@ -228,8 +231,8 @@ func (v *view) show(index *fleet.Index, dirty map[string]bool) {
 			own.Taken = h.live.Seen
 		}
 		static := v.statics[own.Static]
-		if ids := v.onTarget[name]; len(ids) > 0 {
-			own.Available = left(v.engine, inventory.Join(static, h.Own), v.openOn(name))
+		if len(v.onTarget[name])+len(v.onCanary[name]) > 0 {
+			own.Available = left(v.engine, inventory.Join(static, h.Own), v.openOn(name), v.canariesOn(name))
 		}
 		if !v.counted[own.Static] {
 			if _, err := index.Static(static); err != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type Reader struct {
 	offset  int64  // where the frame begins that is being read
 	payload uint64
 	frames  uint64
+	sum     []byte // the digest that the end has
 	err     error
 }
 
@@ -77,6 +79,14 @@ func (s *Reader) Trailer() json.RawMessage {
 		return nil
 	}
 	return s.trailer
+}
+
+// Digest names the whole stream, in hexadecimal. It is there after io.EOF only.
+func (s *Reader) Digest() string {
+	if s.err != io.EOF {
+		return ""
+	}
+	return hex.EncodeToString(s.sum)
 }
 
 // Read gives payload, and io.EOF when the stream's end was verified.
@@ -179,6 +189,7 @@ func (s *Reader) frame() (uint32, []byte, error) {
 		if !bytes.Equal(body, endBody(s.digest, s.payload, s.frames)) {
 			return 0, nil, s.wrong(Corrupt, "its digest is not the one of what was read")
 		}
+		s.sum = bytes.Clone(body[len(body)-sha256.Size:])
 	case payloadFrame:
 		s.digest.Write(s.head[:])
 		s.payload += uint64(h.length)

@@ -439,3 +439,41 @@ func TestVersion1(t *testing.T) {
 		t.Errorf("%v, %d bytes, trailer %s", err, len(got), s.Trailer())
 	}
 }
+
+// TestDigest: the writer's and the reader's are one, and no other stream's.
+func TestDigest(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, data := range [][]byte{nil, payload(10), payload(11), payload(3000)} {
+		var b bytes.Buffer
+		w, err := newWriter(&b, about(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		if w.Digest() != "" {
+			t.Error("a stream has a digest before its end")
+		}
+		if err := w.Close(nil); err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewReader(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Digest() != "" {
+			t.Error("a stream has a digest before its end")
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatal(err)
+		}
+		if w.Digest() == "" || r.Digest() != w.Digest() || seen[w.Digest()] {
+			t.Errorf("%d bytes: written %q, read %q", len(data), w.Digest(), r.Digest())
+		}
+		seen[w.Digest()] = true
+	}
+}

@@ -5,6 +5,7 @@ package stream
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type Writer struct {
 	next    uint64 // sequence of the next frame
 	payload uint64 // bytes written to frames
 	frames  uint64 // of payload
+	sum     []byte // the digest that the end has
 	err     error
 }
 
@@ -204,17 +206,22 @@ func (s *Writer) Close(trailer json.RawMessage) error {
 	if len(trailer) > 0 {
 		s.small(trailerFrame, trailer)
 	}
-	s.small(endFrame, endBody(s.digest, s.payload, s.frames))
+	end := endBody(s.digest, s.payload, s.frames)
+	s.small(endFrame, end)
 	if s.err != nil {
 		return fmt.Errorf("end the stream: %w", s.err)
 	}
-	s.err = errClosed
+	s.sum, s.err = end[len(end)-sha256.Size:], errClosed
 	s.buf, s.spare = []byte{}, []byte{} // not nil: nothing is being written
 	for _, r := range s.rooms {
 		rooms.Put(r)
 	}
 	return nil
 }
+
+// Digest names the whole stream, in hexadecimal; it is empty until Close
+// returned. A Reader of the same stream has the same.
+func (s *Writer) Digest() string { return hex.EncodeToString(s.sum) }
 
 // endBody is the body of the end frame, after digest took all before it.
 func endBody(digest hash.Hash, payload, frames uint64) []byte {

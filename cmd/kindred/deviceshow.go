@@ -132,6 +132,9 @@ func (s *shown) print(cmd *cobra.Command) {
 		t.add("parent", d.Parent)
 		t.add("type", typeText(d.Type))
 		t.add("in use", string(d.InUse)+s.users())
+		if d.Canary != "" {
+			t.add("canary", "made for "+d.Canary+", and is removed after it")
+		}
 		t.add("made by Kindred", map[bool]string{true: "yes", false: "no"}[d.Ours])
 		if d.Migration != nil {
 			t.add("migrates", string(d.Migration.Can))

@@ -114,7 +114,7 @@ func openSession(cmd *cobra.Command, catalogs *catalogFlags, tries int, scratch 
 	if err != nil {
 		return nil, err
 	}
-	live, err := prove.OpenLive(known.Modules())
+	live, err := prove.OpenLive(known.Modules(), prove.Local)
 	if err != nil {
 		return nil, err
 	}

@@ -102,6 +102,8 @@ type Request struct {
 	// Contract is what was promised already to the guest that gets the device;
 	// nil for a new one, whose contract is what the kernel shows of the device.
 	Contract *inventory.Contract
+	// Canary is what a throw-away device is for; empty for one that stays.
+	Canary string
 }
 
 // Attribute is one value to be set.
@@ -163,7 +165,7 @@ func (h *Host) start(ctx context.Context, req Request, wait time.Duration) (Devi
 	if err != nil {
 		return dev, err
 	}
-	r.Boot, r.Contract = record.Boot(h.Machine), req.Contract
+	r.Boot, r.Contract, r.Canary = record.Boot(h.Machine), req.Contract, req.Canary
 	if err := r.Check(); err != nil {
 		return dev, fail(record.Start, dev.ID, BadValue, fmt.Errorf("the contract: %w", err))
 	}

@@ -13,7 +13,9 @@ import (
 // Device is the record of one device.
 type Device struct {
 	// Ours is true for a device that Kindred made.
-	Ours     bool                `json:"ours"`
+	Ours bool `json:"ours"`
+	// Canary is what a throw-away device was made for; empty for all others.
+	Canary   string              `json:"canary,omitempty"`
 	Contract *inventory.Contract `json:"contract"`
 	// Boot is the boot in which it was made: what is in the kernel, and a
 	// promise to a running guest, do not outlive that.

@@ -49,7 +49,7 @@ func Apply(d tree.Dir, inv *inventory.Inventory, warn tree.Warn) {
 		switch err := read(d, name, &r, r.Check); {
 		case err == nil:
 			if r.Of(d, dev.Kind, dev.ID) {
-				dev.Ours, dev.Contract = r.Ours, r.Contract
+				dev.Ours, dev.Canary, dev.Contract = r.Ours, r.Canary, r.Contract
 			}
 		case !errors.Is(err, fs.ErrNotExist):
 			warn(name, err)

@@ -37,6 +37,7 @@ const (
 	Claim     = "claim"     // ID
 	Device    = "device"    // HOST/ID: the claim that holds room for this device
 	Migration = "migration" // ID
+	Canary    = "canary"    // ID: a canary order
 	Proof     = "proof"     // KEY/TIME-HASH: a file of proofs
 	Replica   = "replica"   // ID: a server that runs; goes with its lease
 	Token     = "token"     // HASH: of one that lets a host join

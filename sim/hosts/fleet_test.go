@@ -26,6 +26,7 @@ import (
 	"kindred/server/store"
 	"kindred/sim"
 	"kindred/sim/hosts"
+	"kindred/trust"
 )
 
 // site is a whole fleet in this process: a server with its etcd, and hosts with
@@ -37,6 +38,9 @@ type site struct {
 	hosts  map[string]*hosts.Host
 	vms    *hosts.Manager
 	agents map[string]*running
+
+	server *server.Server
+	equip  func(host string, a *agent.Agent) // what agents have besides
 }
 
 // running is a host's agent.
@@ -62,6 +66,9 @@ func (s *site) runOn(host string, killAt int, fleet agent.Fleet) {
 		s.t.Fatal(err)
 	}
 	a.Poll, a.Retry, a.Coalesce, a.Log = time.Second, 50*time.Millisecond, 20*time.Millisecond, s.log
+	if s.equip != nil {
+		s.equip(host, a)
+	}
 	h.Step = m.Step
 	done := make(chan struct{})
 	go func() {
@@ -100,7 +107,11 @@ func newSite(t *testing.T, builds ...string) *site {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	s := server.New(server.Config{Store: kept, Catalogs: catalogs, Log: log, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond})
+	seal, err := trust.ParseSealKey(trust.NewSealKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := server.New(server.Config{Store: kept, Catalogs: catalogs, Log: log, SealKey: seal, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	ready := make(chan struct{})
@@ -116,7 +127,7 @@ func newSite(t *testing.T, builds ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := &site{t: t, log: log, client: c, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
+	one := &site{t: t, log: log, client: c, server: s, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
 	var list []*hosts.Host
 	for _, build := range builds {
 		build, name, named := strings.Cut(build, ":")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"kindred/agent"
 	"kindred/definition"
@@ -36,9 +37,12 @@ type Host struct {
 	changed chan struct{}
 
 	definitions *definition.Store
+
+	mu      sync.Mutex
+	proving map[string]int // orders whose canaries somebody looks after
 }
 
-var _ agent.Managed = (*Host)(nil)
+var _ agent.Proving = (*Host)(nil)
 
 // New makes a host of a machine. Its files are below dir, which has to be its
 // own, and may have those of an earlier life.
@@ -59,7 +63,7 @@ func New(name string, m *sim.Machine, dir string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("simulate the host %s: %w", name, err), files.Close(), records.Close())
 	}
-	h := &Host{Name: name, machine: m, dir: dir, files: files, changed: make(chan struct{}, 1), definitions: definitions}
+	h := &Host{Name: name, machine: m, dir: dir, files: files, changed: make(chan struct{}, 1), definitions: definitions, proving: make(map[string]int)}
 	h.devices = &change.Host{Machine: &system{m, h}, Records: records}
 	return h, nil
 }

@@ -66,6 +66,12 @@ func (m *Mortal) PutStatic(ctx context.Context, hash string, static *inventory.I
 	return m.Fleet.PutStatic(ctx, hash, static)
 }
 
+func (m *Mortal) CanaryWord(ctx context.Context, host string, w *api.CanaryWord) error {
+	m.Step()
+	defer m.Step()
+	return m.Fleet.CanaryWord(ctx, host, w)
+}
+
 func (m *Mortal) Status(ctx context.Context, host string, r *api.StatusReport) error {
 	m.Step()
 	defer m.Step()
