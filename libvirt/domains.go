@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -96,14 +97,43 @@ func stateOf(state rpc.DomainState, reason int32) vm.State {
 // XML is a domain's description as it runs now.
 func (c *Conn) XML(ctx context.Context, d *Domain) ([]byte, error) { return c.xml(ctx, d, 0) }
 
-// MigratableXML is a domain's description as another libvirt takes it.
-func (c *Conn) MigratableXML(ctx context.Context, d *Domain) ([]byte, error) {
-	return c.xml(ctx, d, rpc.DomainXMLMigratable|rpc.DomainXMLSecure)
-}
-
 func (c *Conn) xml(ctx context.Context, d *Domain, flags rpc.DomainXMLFlags) ([]byte, error) {
 	text, err := call(ctx, c, "domain "+d.Name, func() (string, error) { return c.rpc.DomainGetXMLDesc(d.rpc, flags) })
 	return []byte(text), err
+}
+
+// redefine puts other devices into what is defined of a domain, if it has those
+// that the map names.
+func (c *Conn) redefine(ctx context.Context, d *Domain, places map[string]string) error {
+	kept, err := call(ctx, c, "domain "+d.Name, func() (int32, error) { return c.rpc.DomainIsPersistent(d.rpc) })
+	if err != nil || kept == 0 {
+		return err
+	}
+	text, err := c.xml(ctx, d, rpc.DomainXMLInactive|rpc.DomainXMLSecure)
+	if err != nil {
+		return err
+	}
+	doc, err := domain.Parse(text)
+	if err != nil {
+		return fmt.Errorf("what is defined of domain %s: %w", d.Name, err)
+	}
+	after, err := rewrite(doc, places)
+	if err != nil || bytes.Equal(after, text) {
+		return err
+	}
+	_, err = call(ctx, c, "define domain "+d.Name, func() (rpc.Domain, error) { return c.rpc.DomainDefineXML(string(after)) })
+	return err
+}
+
+// rewrite puts those devices in that a domain has.
+func rewrite(doc *domain.Document, devices map[string]string) ([]byte, error) {
+	places := make(map[string]string)
+	for from, to := range devices {
+		if doc.Device(from) != nil {
+			places[from] = to
+		}
+	}
+	return doc.Rewrite(places)
 }
 
 // Document is a domain's description, read.

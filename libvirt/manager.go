@@ -101,29 +101,22 @@ func (m Manager) Move(ctx context.Context, g *vm.Guest, devices map[string]strin
 // params are what libvirt is told of the target.
 func (m Manager) params(ctx context.Context, d *Domain, devices map[string]string, to vm.Target) ([]rpc.TypedParam, rpc.DomainMigrateFlags, error) {
 	flags := rpc.MigrateLive | rpc.MigratePeer2peer
-	text, err := m.MigratableXML(ctx, d)
+	text, err := m.elsewhere(ctx, d, 0, devices)
 	if err != nil {
 		return nil, 0, err
 	}
-	if text, err = rewrite(text, devices); err != nil {
-		return nil, 0, err
-	}
-	params := []rpc.TypedParam{text2param(rpc.MigrateParamDestXML, string(text))}
+	params := []rpc.TypedParam{parameter(rpc.MigrateParamDestXML, text)}
 	if to.Migrate != "" {
-		params = append(params, text2param(rpc.MigrateParamURI, to.Migrate))
+		params = append(params, parameter(rpc.MigrateParamURI, to.Migrate))
 	}
 	if to.Persist {
 		flags |= rpc.MigratePersistDest
 		// What is defined there for good has the target's devices too: libvirt itself
 		// would send the source's definition as it is.
-		kept, err := m.xml(ctx, d, rpc.DomainXMLInactive|rpc.DomainXMLMigratable|rpc.DomainXMLSecure)
-		if err != nil {
+		if text, err = m.elsewhere(ctx, d, rpc.DomainXMLInactive, devices); err != nil {
 			return nil, 0, err
 		}
-		if kept, err = rewrite(kept, devices); err != nil {
-			return nil, 0, err
-		}
-		params = append(params, text2param(rpc.MigrateParamPersistXML, string(kept)))
+		params = append(params, parameter(rpc.MigrateParamPersistXML, text))
 	}
 	if to.Undefine {
 		flags |= rpc.MigrateUndefineSource
@@ -131,22 +124,23 @@ func (m Manager) params(ctx context.Context, d *Domain, devices map[string]strin
 	return params, flags, nil
 }
 
-// rewrite puts those devices in that the domain has.
-func rewrite(text []byte, devices map[string]string) ([]byte, error) {
-	doc, err := domain.Parse(text)
+// elsewhere is a domain's description with other devices.
+func (m Manager) elsewhere(ctx context.Context, d *Domain, flags rpc.DomainXMLFlags, devices map[string]string) (string, error) {
+	text, err := m.xml(ctx, d, flags|rpc.DomainXMLMigratable|rpc.DomainXMLSecure)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	places := make(map[string]string)
-	for from, to := range devices {
-		if doc.Device(from) != nil {
-			places[from] = to
-		}
+	doc, err := domain.Parse(text)
+	if err == nil {
+		text, err = rewrite(doc, devices)
 	}
-	return doc.Rewrite(places)
+	if err != nil {
+		return "", fmt.Errorf("domain %s: %w", d.Name, err)
+	}
+	return string(text), nil
 }
 
-func text2param(name, value string) rpc.TypedParam {
+func parameter(name, value string) rpc.TypedParam {
 	return rpc.TypedParam{Field: name, Value: *rpc.NewTypedParamValueString(value)}
 }
 

@@ -64,6 +64,24 @@ func (w *Watch) look(ctx context.Context, uuid string) (hook.Sight, error) {
 	return s, nil
 }
 
+// Redefine puts other devices into a domain's definition, where it has one with
+// those.
+func (w *Watch) Redefine(ctx context.Context, uuid string, places map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	if err := w.dial(ctx); err != nil {
+		return err
+	}
+	d, err := w.conn.Domain(ctx, uuid)
+	if errors.Is(err, ErrNoDomain) {
+		return nil
+	}
+	if err == nil {
+		err = w.conn.redefine(ctx, d, places)
+	}
+	return err
+}
+
 func (w *Watch) dial(ctx context.Context) error {
 	if w.conn != nil {
 		return nil

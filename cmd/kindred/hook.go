@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
 	"kindred/client"
 	"kindred/libvirt"
 	"kindred/libvirt/domain"
@@ -120,10 +121,40 @@ func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error 
 	h := &hook.Hook{Host: host, Fleet: server, Unreachable: config.Unreachable, Moves: moves, Warn: warn, Follow: opts.leave}
 	out, err := h.Take(ctx, text)
 	if err != nil {
-		return fmt.Errorf("%s cannot come to %s: %w", call.Guest, host, refusal(err))
+		return fmt.Errorf("%s cannot come to %s: %w", call.Guest, host, briefly(err))
 	}
 	cmd.Print(string(out))
 	return nil
+}
+
+// briefly is a refusal with each reason once: libvirt prints it behind a long line
+// of its own.
+func briefly(err error) error {
+	p, ok := errors.AsType[*api.Problem](err)
+	if !ok || len(p.Reasons) == 0 {
+		return refusal(err)
+	}
+	said := make(map[api.Cause]bool)
+	subjects := make(map[string]bool)
+	var list []api.Cause
+	for _, r := range p.Reasons {
+		if key := (api.Cause{Subject: r.Subject, Code: r.Code}); !said[key] {
+			said[key], subjects[r.Subject] = true, true
+			list = append(list, r)
+		}
+	}
+	var texts []string
+	for _, r := range list {
+		if len(subjects) == 1 {
+			r.Subject = ""
+		}
+		texts = append(texts, (&api.Problem{Reasons: []api.Cause{r}}).Error()[len("; "):])
+	}
+	code := exitFailed
+	if exit, ok := errors.AsType[*exitError](refusal(err)); ok {
+		code = exit.code
+	}
+	return &exitError{code, fmt.Errorf("%s: %s", p.Code, strings.Join(texts, "; "))}
 }
 
 // fleet is the server, and this host's name there: the agent's, by which the hook

@@ -32,6 +32,9 @@ type Sight struct {
 type Domains interface {
 	// Look says how a domain is. An error means that it is not known.
 	Look(ctx context.Context, uuid string) (Sight, error)
+	// Redefine puts other devices into what is defined of a domain for its next
+	// start: libvirt takes that from the source as it is, past the hook.
+	Redefine(ctx context.Context, uuid string, places map[string]string) error
 	// Changed is told of every change of any domain, and nil where none is told.
 	Changed() <-chan struct{}
 }
@@ -47,6 +50,7 @@ type Follower struct {
 	ReadLog func(name string, from int64) []byte
 
 	seen, arrived bool // the domain was here, had its state
+	redefined     bool // its definition was looked at
 }
 
 // How often is looked without a reason, at the domain and at the server.
@@ -81,6 +85,9 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 		if lost == nil {
 			word, reason = f.judge(sight, move, time.Now())
 		}
+		if word == complete {
+			warn(f.redefine(ctx, move))
+		}
 		if word != wait || time.Since(asked) > askEvery {
 			asked = time.Now()
 			now, err := f.Fleet.Migration(ctx, move.Migration)
@@ -111,6 +118,28 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 			return ctx.Err()
 		case <-f.Domains.Changed():
 		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// redefine has the domain's definition follow it, once.
+func (f *Follower) redefine(ctx context.Context, move *Move) error {
+	if f.redefined || len(move.Places) == 0 {
+		return nil
+	}
+	f.redefined = true
+	for begin := time.Now(); ; {
+		err := f.Domains.Redefine(ctx, move.Domain, move.Places)
+		if err == nil {
+			return nil
+		}
+		if time.Since(begin) > vm.Patience {
+			return fmt.Errorf("what is defined of %s still has the devices of its source (%v); put these in by virsh edit: %w", move.Name, move.Places, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * lookEvery):
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 type stage struct {
 	begin time.Time
 	acts  []act
+
+	tries, redefined int
 }
 
 type act struct {
@@ -41,6 +43,18 @@ func (s *stage) Look(context.Context, string) (Sight, error) {
 		return Sight{Phase: now.phase, Devices: []string{"another"}}, nil
 	}
 	return Sight{Phase: now.phase, Devices: []string{"a-disk", vmtest.OnTarget(mdev)}}, nil
+}
+
+// Redefine fails twice.
+func (s *stage) Redefine(_ context.Context, uuid string, places map[string]string) error {
+	s.tries++
+	if s.tries < 3 {
+		return errors.New("not yet")
+	}
+	if uuid == vmID && places[mdev] == vmtest.OnTarget(mdev) {
+		s.redefined++
+	}
+	return nil
 }
 
 func (s *stage) Changed() <-chan struct{} { return nil }
@@ -107,14 +121,15 @@ func TestFollow(t *testing.T) {
 					}
 					return nil
 				}
-				f := &Follower{Fleet: server, Domains: &stage{begin, c.acts}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+				libvirt := &stage{begin: begin, acts: c.acts}
+				f := &Follower{Fleet: server, Domains: libvirt, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 				f.ReadLog = func(name string, from int64) []byte {
 					if name != "desk" || from != 77 {
 						t.Errorf("it reads the log of %s from %d", name, from)
 					}
 					return []byte(c.log)
 				}
-				move := &Move{Migration: "x", Domain: vmID, Name: "desk", Devices: []string{vmtest.OnTarget(mdev)}, Began: begin, Deadline: begin.Add(10 * time.Minute), Log: 77}
+				move := &Move{Migration: "x", Domain: vmID, Name: "desk", Devices: []string{vmtest.OnTarget(mdev)}, Places: map[string]string{mdev: vmtest.OnTarget(mdev)}, Began: begin, Deadline: begin.Add(10 * time.Minute), Log: 77}
 				err := f.Run(t.Context(), move)
 				if took := time.Since(begin); took > c.most+20*time.Second {
 					t.Errorf("it took %s", took)
@@ -124,6 +139,9 @@ func TestFollow(t *testing.T) {
 				}
 				if said := strings.Join(server.Said, ", "); said != c.said {
 					t.Errorf("it said %q, want %q", said, c.said)
+				}
+				if came := c.said == "complete x" || c.state == api.Completing; (libvirt.redefined == 1) != came || libvirt.redefined > 1 {
+					t.Errorf("what is defined was changed %d times", libvirt.redefined)
 				}
 				if rejected := server.End.Rejected != ""; rejected != c.rejected || rejected && !strings.Contains(server.End.Rejected, "Invalid argument") {
 					t.Errorf("rejected: %q", server.End.Rejected)

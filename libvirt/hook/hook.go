@@ -92,7 +92,7 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 		return nil, err
 	}
 	move := &Move{
-		Migration: m.ID, Domain: doc.UUID, Name: doc.Name, Devices: vm.Targets(m), Began: time.Now().UTC(), Deadline: m.Deadline, Log: logSize(doc.Name),
+		Migration: m.ID, Domain: doc.UUID, Name: doc.Name, Devices: vm.Targets(m), Places: places, Began: time.Now().UTC(), Deadline: m.Deadline, Log: logSize(doc.Name),
 	}
 	if err = h.Moves.Write(move); err != nil {
 		return nil, err

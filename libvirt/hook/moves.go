@@ -22,12 +22,14 @@ const MovesDir = "/var/lib/kindred/moves"
 
 // Move is a domain on its way to this host.
 type Move struct {
-	Migration string    `json:"migration"`
-	Domain    string    `json:"domain"` // its UUID
-	Name      string    `json:"name"`
-	Devices   []string  `json:"devices"` // on this host, sorted
-	Began     time.Time `json:"began"`
-	Deadline  time.Time `json:"deadline"`
+	Migration string   `json:"migration"`
+	Domain    string   `json:"domain"` // its UUID
+	Name      string   `json:"name"`
+	Devices   []string `json:"devices"` // on this host, sorted
+	// Places are the source's devices with those that the hook put in their place.
+	Places   map[string]string `json:"places,omitempty"`
+	Began    time.Time         `json:"began"`
+	Deadline time.Time         `json:"deadline"`
 	// Log is how long QEMU's log of the domain was: what it says of this move
 	// stands behind.
 	Log int64 `json:"log"`
