@@ -18,6 +18,7 @@ type Owner struct {
 	Name    string   `json:"name"`
 	Devices []string `json:"devices"`         // as Source takes them
 	Apart   []string `json:"apart,omitempty"` // labels; two owners with one in common are never put on one host
+	Not     []string `json:"not,omitempty"`   // hosts that it is not put on
 }
 
 // DrainOptions are the limits of a plan.
@@ -31,6 +32,14 @@ type DrainOptions struct {
 	// Now and MaxAge keep hosts that do not report from being targets.
 	Now    time.Time
 	MaxAge time.Duration
+	// NamedOnly leaves devices that no owner names where they are, and says
+	// nothing of them. Avoid are hosts that take nobody, First those that take
+	// owners before all others.
+	NamedOnly    bool
+	Avoid, First []string
+	// Labels are those of owners that are on a host, or on their way there, and
+	// are not among Owners.
+	Labels map[string][]string
 }
 
 // Plan moves owners off hosts.
@@ -80,6 +89,7 @@ type job struct {
 	at     []int // its devices, by class
 	kind   *jobKind
 	apart  []string
+	not    []string
 	to     *host // nil: not yet
 	offers []int // there, for each device
 }
@@ -139,7 +149,7 @@ func (p *packing) stay(j *job) Stay {
 	taking, hosts := p.taking(j.kind)
 	alone, apart := len(hosts), 0
 	for _, h := range hosts {
-		if p.stays[h].any(j.apart) {
+		if p.bars(j, h) {
 			apart++
 		}
 	}
@@ -217,6 +227,18 @@ func (f *Fleet) packing(hosts []string, opts DrainOptions) (*packing, error) {
 		}
 	}
 	drained := make(map[*host]bool)
+	for _, name := range opts.Avoid {
+		p.barred[f.host(name)] = true
+	}
+	if len(opts.First) > 0 {
+		p.first = make(map[string]bool)
+		for _, name := range opts.First {
+			p.first[name] = true
+		}
+	}
+	for name, list := range opts.Labels {
+		p.label(f.host(name), list)
+	}
 	for _, name := range hosts {
 		h := f.host(name)
 		if h == nil {
@@ -234,7 +256,7 @@ func (f *Fleet) packing(hosts []string, opts DrainOptions) (*packing, error) {
 	for _, name := range hosts {
 		h := f.host(name)
 		for at := range h.devices {
-			if !owned[h][at] {
+			if !opts.NamedOnly && !owned[h][at] && !h.devices[at].idle() {
 				p.add(&job{name: h.name + "/" + h.devices[at].id, from: h, at: []int{at}})
 			}
 		}
@@ -256,7 +278,7 @@ func (p *packing) owners(drained map[*host]bool) (map[*host]map[int]bool, error)
 			return nil, &Error{Ambiguous, o.Name, "an owner is nameless or named twice"}
 		}
 		names[o.Name] = true
-		j := &job{name: o.Name, apart: o.Apart}
+		j := &job{name: o.Name, apart: o.Apart, not: o.Not}
 		for _, ref := range o.Devices {
 			s, err := p.fleet.Source(ref)
 			if err != nil {
@@ -280,16 +302,30 @@ func (p *packing) owners(drained map[*host]bool) (map[*host]map[int]bool, error)
 		case drained[j.from]:
 			p.add(j)
 		default:
-			if p.stays[j.from] == nil {
-				p.stays[j.from] = make(labels)
-			}
-			for _, label := range o.Apart {
-				p.stays[j.from][label] = true
-			}
+			p.label(j.from, o.Apart)
 		}
 	}
 	return owned, nil
 }
+
+// label keeps labels of owners that are on a host whatever the plan is.
+func (p *packing) label(h *host, list []string) {
+	if p.stays[h] == nil {
+		p.stays[h] = make(labels)
+	}
+	for _, label := range list {
+		p.stays[h][label] = true
+	}
+}
+
+// bars reports whether a job may not be put on a host, whatever the plan is.
+func (p *packing) bars(j *job, h *host) bool {
+	return p.stays[h].any(j.apart) || slices.Contains(j.not, h.name)
+}
+
+// idle is a function that nobody uses: it is there whether it has an owner or
+// not.
+func (d *device) idle() bool { return d.content.device.Kind == inventory.VF && d.use == inventory.No }
 
 // add adds a job with its kind.
 func (p *packing) add(j *job) {

@@ -26,6 +26,7 @@ type plainOwner struct {
 	host    *inventory.Inventory
 	devices []*inventory.Device
 	apart   []string
+	not     []string
 	moves   bool // its host is drained
 }
 
@@ -45,10 +46,13 @@ func newSmallDrain(seed uint64) *smallDrain {
 			if s.chance(3) {
 				o.apart = []string{s.one("db", "web")}
 			}
-			if n == 1 && len(o.apart) == 0 && s.chance(2) {
+			if s.chance(6) {
+				o.not = []string{s.inventories[s.r.IntN(len(s.inventories))].Host.Name}
+			}
+			if n == 1 && len(o.apart)+len(o.not) == 0 && s.chance(2) {
 				o.name = inv.Host.Name + "/" + inv.Devices[d].ID // nobody named it
 			} else {
-				owner := Owner{Name: o.name, Apart: o.apart}
+				owner := Owner{Name: o.name, Apart: o.apart, Not: o.not}
 				for _, device := range o.devices {
 					owner.Devices = append(owner.Devices, device.ID)
 				}
@@ -59,7 +63,24 @@ func newSmallDrain(seed uint64) *smallDrain {
 		}
 	}
 	s.opts.Policy, s.opts.AtOnce, s.opts.Proven = Policies[s.r.IntN(len(Policies))], s.r.IntN(3), s.chance(6)
+	some := func() string { return s.inventories[s.r.IntN(len(s.inventories))].Host.Name }
+	if s.chance(8) {
+		s.opts.Avoid = []string{some()}
+	}
+	if s.chance(4) {
+		s.opts.First = []string{some()}
+	}
+	if s.chance(4) {
+		s.opts.Labels = map[string][]string{some(): {s.one("db", "web")}}
+	}
 	return s
+}
+
+// refuses reports whether an owner may not be put on a host, whatever else is
+// there.
+func (s *smallDrain) refuses(o *plainOwner, host string) bool {
+	return slices.Contains(s.hosts, host) || slices.Contains(s.opts.Avoid, host) || slices.Contains(o.not, host) ||
+		slices.ContainsFunc(s.opts.Labels[host], func(l string) bool { return slices.Contains(o.apart, l) })
 }
 
 func apartFrom(a, b *plainOwner) bool {
@@ -96,8 +117,8 @@ func (s *smallDrain) replay(p *Plan) string {
 			return m.Owner + " is no owner on a drained host"
 		}
 		delete(owner, m.Owner) // once only
-		if slices.Contains(s.hosts, m.To) {
-			return m.To + " is to be drained"
+		if s.refuses(o, m.To) {
+			return m.To + " is not to take " + m.Owner
 		}
 		i := slices.IndexFunc(s.inventories, func(inv *inventory.Inventory) bool { return inv.Host.Name == m.To })
 		if i < 0 {
@@ -194,7 +215,7 @@ func (s *smallDrain) optimum() int {
 					beside = append(beside, o)
 				}
 			}
-			if slices.ContainsFunc(beside, func(o *plainOwner) bool { return apartFrom(o, jobs[n]) }) {
+			if s.refuses(jobs[n], targets[t].Host.Name) || slices.ContainsFunc(beside, func(o *plainOwner) bool { return apartFrom(o, jobs[n]) }) {
 				continue
 			}
 			placed[t] = append(placed[t], jobs[n])
@@ -303,6 +324,46 @@ func TestDrainQuestions(t *testing.T) {
 		_, err := f.Drain(c.hosts, DrainOptions{Owners: c.owners})
 		if e, ok := errors.AsType[*Error](err); !ok || e.Code != c.code {
 			t.Errorf("%s: %v, want %s", name, err, c.code)
+		}
+	}
+}
+
+// TestDrainNamedOnly: devices that nobody named stay untold where only named
+// owners are asked for, and functions that nobody uses have no owner at all.
+func TestDrainNamedOnly(t *testing.T) {
+	one, two := newHost("h0", newType("t", "5", 4)), newHost("h1", newType("t", "5", 4))
+	for i, id := range []string{"named-device", "other-device", "idle-function", "busy-function"} {
+		d := one.Devices[0]
+		d.ID = id
+		if i > 1 {
+			d.Kind, d.InUse = inventory.VF, map[int]inventory.Answer{2: inventory.No, 3: inventory.Yes}[i]
+		}
+		one.Devices = append(one.Devices, d)
+	}
+	one.Devices, two.Devices = one.Devices[1:], nil
+	f, err := New(newEngine(t), []*inventory.Inventory{one, two})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners := []Owner{{Name: "vm", Devices: []string{"named-device"}}}
+	for _, c := range []struct {
+		only bool
+		want string
+	}{{true, "[vm]"}, {false, "[h0/busy-function h0/other-device vm]"}} {
+		plan, err := f.Drain([]string{"h0"}, DrainOptions{Owners: owners, NamedOnly: c.only})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, m := range plan.Moves {
+			told = append(told, m.Owner)
+		}
+		for _, s := range plan.Stays {
+			told = append(told, s.Owner)
+		}
+		slices.Sort(told)
+		if fmt.Sprint(told) != c.want {
+			t.Errorf("named only %v: %v, want %s", c.only, told, c.want)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (p *packing) squeeze(j *job, depth int, asked map[*host]bool) bool {
 		return false
 	}
 	for _, h := range hosts {
-		if asked[h] || p.stays[h].any(j.apart) {
+		if asked[h] || p.bars(j, h) {
 			continue
 		}
 		asked[h] = true
@@ -185,7 +185,7 @@ func (p *packing) exhaust() {
 		}
 	}
 	slices.SortStableFunc(x.jobs, func(a, b *job) int {
-		return cmp.Or(cmp.Compare(len(possible[a.kind]), len(possible[b.kind])), cmp.Compare(a.kind.number, b.kind.number), slices.Compare(a.apart, b.apart))
+		return cmp.Or(cmp.Compare(len(possible[a.kind]), len(possible[b.kind])), cmp.Compare(a.kind.number, b.kind.number), slices.Compare(a.apart, b.apart), slices.Compare(a.not, b.not))
 	})
 	for _, j := range x.jobs {
 		x.hosts = append(x.hosts, possible[j.kind])
@@ -225,12 +225,12 @@ func (x *exhaustion) try(n, moved int) bool {
 		return false
 	}
 	j, from := x.jobs[n], 0
-	if n > 0 && x.jobs[n-1].kind == j.kind && slices.Equal(x.jobs[n-1].apart, j.apart) {
+	if n > 0 && x.jobs[n-1].kind == j.kind && slices.Equal(x.jobs[n-1].apart, j.apart) && slices.Equal(x.jobs[n-1].not, j.not) {
 		from = x.place[n-1] // the two are alike: one order of them is enough
 	}
 	for i := from; i < len(x.hosts[n]); i++ {
 		h := x.hosts[n][i]
-		if x.stays[h].any(j.apart) || slices.ContainsFunc(x.on[h], func(o *job) bool { return conflict(o, j) }) {
+		if x.bars(j, h) || slices.ContainsFunc(x.on[h], func(o *job) bool { return conflict(o, j) }) {
 			continue
 		}
 		before := x.on[h]

@@ -193,10 +193,10 @@ func (p *packing) space(h *host) *space {
 
 // apart reports whether a job may not be put on a host because of those there.
 func (p *packing) apart(j *job, h *host) bool {
-	if len(j.apart) == 0 {
+	if len(j.apart)+len(j.not) == 0 {
 		return false
 	}
-	if p.stays[h].any(j.apart) {
+	if p.bars(j, h) {
 		return true
 	}
 	return slices.ContainsFunc(p.placed[h], func(o *job) bool {
@@ -257,7 +257,7 @@ func (p *packing) inOrder(kinds []*jobKind, order func(a, b *jobKind) int) {
 		k.more, k.live = p.candidates(k), nil
 		jobs := slices.Clone(k.jobs)
 		// What is kept apart has fewer hosts still.
-		slices.SortStableFunc(jobs, func(a, b *job) int { return cmp.Compare(len(b.apart), len(a.apart)) })
+		slices.SortStableFunc(jobs, func(a, b *job) int { return cmp.Compare(len(b.apart)+len(b.not), len(a.apart)+len(a.not)) })
 		for _, j := range jobs {
 			if p.fleet.ended() {
 				return

@@ -22,6 +22,7 @@ type ownerText struct {
 	Name    string   `yaml:"name"`
 	Devices []string `yaml:"devices"` // as targets takes them
 	Apart   []string `yaml:"apart"`   // labels; two owners with one in common never share a host
+	Not     []string `yaml:"not"`     // hosts that it is not put on
 }
 
 // readOwners reads a file of owners.
