@@ -18,6 +18,7 @@ type ClaimRequest struct {
 	Policy  fleet.Policy `json:"policy,omitempty"`
 	Owner   string       `json:"owner,omitempty"`  // whose devices they are: a VM's name or UUID
 	TTL     Duration     `json:"ttl,omitzero"`     // how long the room is held; empty: the server's default
+	Proven  bool         `json:"proven,omitempty"` // only where a real transfer proved the pair
 	Accept  []Acceptance `json:"accept,omitempty"` // unknowns that are accepted for this claim
 }
 

@@ -13,13 +13,14 @@ const (
 	ClaimEvent     EventKind = "claim"
 	MigrationEvent EventKind = "migration"
 	CanaryEvent    EventKind = "canary"
+	DrainEvent     EventKind = "drain"
 	// ResetEvent: what happened meanwhile is not kept any more. List anew, and go
 	// on from that list's revision.
 	ResetEvent EventKind = "reset"
 )
 
 // EventKinds are those that can be asked for.
-var EventKinds = []EventKind{HostEvent, DeviceEvent, ClaimEvent, MigrationEvent, CanaryEvent}
+var EventKinds = []EventKind{HostEvent, DeviceEvent, ClaimEvent, MigrationEvent, CanaryEvent, DrainEvent}
 
 // Event is one change. Events of one revision happened at once; a stream goes
 // on after the revision it was last at.
@@ -33,4 +34,5 @@ type Event struct {
 	Claim     *Claim            `json:"claim,omitempty"`
 	Migration *Migration        `json:"migration,omitempty"`
 	Canary    *Canary           `json:"canary,omitempty"`
+	Drain     *Drain            `json:"drain,omitempty"`
 }

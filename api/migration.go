@@ -43,6 +43,7 @@ type Migration struct {
 	Owner    string            `json:"owner,omitempty"`
 	By       string            `json:"by"`
 	Claim    string            `json:"claim,omitempty"`
+	Drain    string            `json:"drain,omitempty"` // that it is part of
 	Devices  []MigrationDevice `json:"devices"`
 	Created  time.Time         `json:"created"`
 	Changed  time.Time         `json:"changed"` // when it got into its state

@@ -37,6 +37,7 @@ const (
 	WrongState      Code = "wrong-state"
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
+	MoveFailed      Code = "move-failed"
 	NoAuthority     Code = "no-authority"
 	CanariesUnsafe  Code = "canaries-unsafe"
 	CanaryForbidden Code = "canary-forbidden"
@@ -79,6 +80,7 @@ var codes = map[Code]struct {
 	WrongState:      {409, "the migration is not in a state for this"},
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
+	MoveFailed:      {409, "moves of this owner failed again and again"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
 	CanariesUnsafe:  {409, "the driver's catalog says that canaries are unsafe"},
 	CanaryForbidden: {409, "the host's operator does not allow canaries there"},

@@ -97,6 +97,9 @@ func (s *Source) ID() string { return s.device().id }
 // Hosts is how many hosts the fleet has.
 func (f *Fleet) Hosts() int { return f.hosts.size }
 
+// Has reports whether the fleet has a host of that name.
+func (f *Fleet) Has(name string) bool { return f.host(name) != nil }
+
 // host returns the named host, nil if there is none.
 func (f *Fleet) host(name string) *host {
 	h, _ := f.hosts.get(&host{name: name})

@@ -115,6 +115,7 @@ func (s *Server) register(mux *http.ServeMux) huma.API {
 	s.registerQuestions(a)
 	s.registerClaims(a)
 	s.registerMigrations(a)
+	s.registerDrains(a)
 	s.registerTrust(a)
 	s.registerStreams(a, mux)
 	return a

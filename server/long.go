@@ -21,13 +21,13 @@ import (
 // once; and one that nobody waits for any more ends.
 const (
 	longest  = 2 * time.Minute // for one answer
-	patience = 2 * time.Second // for a turn
+	turnWait = 2 * time.Second // for a turn
 )
 
 // long asks when it has its turn.
 func long[T any](ctx context.Context, s *Server, ask func(f *fleet.Fleet) (T, error)) (T, error) {
 	var nothing T
-	turn := time.NewTimer(patience)
+	turn := time.NewTimer(turnWait)
 	defer turn.Stop()
 	select {
 	case s.long <- struct{}{}:

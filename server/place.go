@@ -147,7 +147,7 @@ type offer struct {
 
 // judge says what a target would create for a device, best first, or why it
 // takes none.
-func (s *space) judge(engine *compat.Engine, from *compat.Source, accepted []api.Acceptance, policy fleet.Policy) ([]offer, *api.Problem) {
+func (s *space) judge(engine *compat.Engine, from *compat.Source, req *api.ClaimRequest) ([]offer, *api.Problem) {
 	var good []offer
 	var worst *compat.Verdict // the best of those that will not do
 	n := 0
@@ -160,13 +160,13 @@ func (s *space) judge(engine *compat.Engine, from *compat.Source, accepted []api
 				continue
 			}
 			v := engine.Check(from, o)
-			if !settles(&v, accepted) {
+			if !settles(&v, req.Accept) || req.Proven && !proved(&v) {
 				if worst == nil || v.Outcome < worst.Outcome {
 					worst = &v
 				}
 				continue
 			}
-			good = append(good, offer{p, t, v, o, score(&s.inv.Parents[p], t, policy)})
+			good = append(good, offer{p, t, v, o, score(&s.inv.Parents[p], t, req.Policy)})
 		}
 	}
 	if len(good) == 0 {
@@ -174,7 +174,7 @@ func (s *space) judge(engine *compat.Engine, from *compat.Source, accepted []api
 			worst = new(compat.NotOffered(from, s.inv))
 		}
 		code := api.NotCompatible
-		if worst.Outcome == compat.Unknown {
+		if worst.Outcome != compat.Incompatible {
 			code = api.NotSettled
 		}
 		return nil, refusal(code, s.inv.Host.Name, from.ID, worst)
@@ -211,6 +211,11 @@ func settles(v *compat.Verdict, accepted []api.Acceptance) bool {
 		}
 	}
 	return true
+}
+
+// proved reports whether a real transfer proved the pair.
+func proved(v *compat.Verdict) bool {
+	return slices.ContainsFunc(v.Findings, func(f compat.Finding) bool { return f.Code == compat.ProofAccepted })
 }
 
 func refusal(code api.Code, target, device string, v *compat.Verdict) *api.Problem {

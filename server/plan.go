@@ -215,7 +215,7 @@ func (v *view) planOn(p *plan, req *api.ClaimRequest, source *inventory.Inventor
 	var froms []*compat.Source
 	for _, d := range devices {
 		from := v.engine.Source(source, d)
-		offers, refused := space.judge(v.engine, from, req.Accept, req.Policy)
+		offers, refused := space.judge(v.engine, from, req)
 		if refused != nil {
 			return refused
 		}

@@ -59,6 +59,9 @@ type Config struct {
 	// LongQuestions is how many questions over the whole fleet are answered at
 	// once; 0 stands for as many as there are processors.
 	LongQuestions int
+	// DrainPatience is how long a drain that can begin nothing waits for the world
+	// to change before it ends with what stays; 0 stands for a minute.
+	DrainPatience time.Duration
 }
 
 // Server is one server of a fleet.
@@ -72,6 +75,7 @@ type Server struct {
 	live    liveness
 	writes  chan *write
 	turns   turns
+	courses courses
 	long    chan struct{} // one for each long question that is being answered
 }
 
@@ -88,6 +92,7 @@ func New(c Config) *Server {
 	or(&c.MaxTTL, 24*time.Hour)
 	or(&c.Keep, 7*24*time.Hour)
 	or(&c.Sweep, time.Second)
+	or(&c.DrainPatience, time.Minute)
 	if c.LongQuestions == 0 {
 		c.LongQuestions = runtime.GOMAXPROCS(0)
 	}
@@ -99,7 +104,7 @@ func New(c Config) *Server {
 	}
 	return &Server{
 		config: c, store: c.Store, log: c.Log, now: c.Now, replica: rand.Text(),
-		view: newView(c.Catalogs, c.Log), live: newLiveness(), writes: make(chan *write), turns: newTurns(), long: make(chan struct{}, c.LongQuestions),
+		view: newView(c.Catalogs, c.Log), live: newLiveness(), writes: make(chan *write), turns: newTurns(), long: make(chan struct{}, c.LongQuestions), courses: courses{of: make(map[string]*course)},
 	}
 }
 
@@ -114,6 +119,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	all.Go(func() { s.announce(ctx) })
 	all.Go(func() { s.write(ctx) })
 	all.Go(func() { s.sweep(ctx) })
+	all.Go(func() { s.drains(ctx) })
 	return s.follow(ctx, ready)
 }
 

@@ -14,31 +14,30 @@ import (
 	"kindred/server/store"
 )
 
-// encodeStatic compresses a static part: they are long, and much of them is
-// alike.
-func encodeStatic(static *inventory.Inventory) ([]byte, error) {
+// pack compresses a record that is long, and of which much is alike: a static
+// part, the owners of a drain.
+func pack(value any) ([]byte, error) {
 	z, err := zstd.NewWriter(nil)
 	if err != nil {
-		return nil, fmt.Errorf("compress a static part: %w", err)
+		return nil, fmt.Errorf("compress a record: %w", err)
 	}
-	return z.EncodeAll(encode(static), nil), z.Close()
+	return z.EncodeAll(encode(value), nil), z.Close()
 }
 
-func decodeStatic(data []byte) (*inventory.Inventory, error) {
+func unpack(data []byte, into any) error {
 	z, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(4*api.MaxStatic))
 	if err != nil {
-		return nil, fmt.Errorf("read a static part: %w", err)
+		return fmt.Errorf("read a compressed record: %w", err)
 	}
 	defer z.Close()
 	text, err := z.DecodeAll(data, nil)
 	if err != nil {
-		return nil, fmt.Errorf("read a static part: %w", err)
+		return fmt.Errorf("read a compressed record: %w", err)
 	}
-	static := new(inventory.Inventory)
-	if err := json.Unmarshal(text, static); err != nil {
-		return nil, fmt.Errorf("read a static part: %w", err)
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("read a compressed record: %w", err)
 	}
-	return static, nil
+	return nil
 }
 
 // Static keeps the static part of some hosts' inventories, once.
@@ -59,7 +58,7 @@ func (s *Server) Static(ctx context.Context, hash string, static *inventory.Inve
 	if known {
 		return nil
 	}
-	data, err := encodeStatic(static)
+	data, err := pack(static)
 	if err != nil {
 		return err
 	}

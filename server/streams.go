@@ -81,7 +81,7 @@ func (s *Server) registerStreams(a huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathAssignments, s.serveAssignments)
 	text := &huma.Schema{Type: "string"}
 	describe("watch-events", api.PathEvents, "What changes", reflect.TypeFor[api.Event](),
-		&huma.Param{Name: "kinds", In: "query", Schema: text, Description: "of host, device, claim, migration, canary; comma-separated; empty: all"},
+		&huma.Param{Name: "kinds", In: "query", Schema: text, Description: "of host, device, claim, migration, canary, drain; comma-separated; empty: all"},
 		&huma.Param{Name: api.HeaderLast, In: "header", Schema: text, Description: "go on after this revision; empty: from now"})
 	mux.HandleFunc("GET "+api.PathEvents, s.serveEvents)
 }
@@ -130,7 +130,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		kinds = nil
 		for _, k := range strings.Split(text, ",") {
 			if !slices.Contains(api.EventKinds, api.EventKind(k)) {
-				refuse(w, api.NewProblem(api.BadRequest, "unknown kind of event %q: it is one of host, device, claim, migration, canary", k))
+				refuse(w, api.NewProblem(api.BadRequest, "unknown kind of event %q: it is one of host, device, claim, migration, canary, drain", k))
 				return
 			}
 			kinds = append(kinds, api.EventKind(k))
@@ -253,6 +253,16 @@ func (s *Server) eventsOf(r *store.Record, devices map[string][]inventory.Device
 		e.Kind = api.CanaryEvent
 		if !r.Gone {
 			e.Canary = &c.Canary
+		}
+	case store.Drain:
+		var d drainRecord
+		if decode(r, &d) != nil {
+			return nil
+		}
+		d.Revision = r.Revision
+		e.Kind = api.DrainEvent
+		if !r.Gone {
+			e.Drain = s.view.shown(&d)
 		}
 	default:
 		return nil

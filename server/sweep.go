@@ -42,13 +42,18 @@ func (s *Server) Sweep(ctx context.Context) error {
 	for id, m := range s.view.migrations {
 		switch {
 		case m.State.Over():
-			if now.Sub(m.Changed) > s.config.Keep {
+			if d := s.view.drains[m.Drain]; now.Sub(m.Changed) > s.config.Keep && (d == nil || d.State.Over()) {
 				old = append(old, store.Key(store.Migration, id))
 			}
 		case m.State == api.Planned && !now.After(m.Deadline):
 			planned = append(planned, id)
 		default:
 			open = append(open, id)
+		}
+	}
+	for id, d := range s.view.drains {
+		if d.State.Over() && now.Sub(d.Changed) > s.config.Keep && len(s.view.ofDrain[id]) == 0 {
+			old = append(old, store.Key(store.Drain, id), store.Key(store.Owners, id))
 		}
 	}
 	s.view.mu.RUnlock()

@@ -8,6 +8,8 @@ import (
 
 	"kindred/api"
 	"kindred/compat/proofs"
+	"kindred/fleet"
+	"kindred/inventory"
 	"kindred/server/store"
 	"kindred/trust"
 )
@@ -36,6 +38,10 @@ func (v *view) take(r *store.Record, dirty map[string]bool) {
 		err = v.takeMigration(r, name)
 	case store.Canary:
 		err = v.takeCanary(r, name, dirty)
+	case store.Drain:
+		err = v.takeDrain(r, name)
+	case store.Owners:
+		err = v.takeOwners(r, name)
 	case store.Room:
 		put(v.rooms, name, written(r), r.Gone)
 	case store.Device:
@@ -102,7 +108,8 @@ func (v *view) takeStatic(r *store.Record, hash string) error {
 		delete(v.statics, hash)
 		return nil
 	}
-	static, err := decodeStatic(r.Value)
+	static := new(inventory.Inventory)
+	err := unpack(r.Value, static)
 	if err == nil {
 		v.statics[hash] = static
 	}
@@ -146,6 +153,7 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 	if old := v.migrations[id]; old != nil {
 		drop(v.onHost, old.Source, id)
 		drop(v.onHost, old.Target, id)
+		drop(v.ofDrain, old.Drain, id)
 		delete(v.migrations, id)
 		v.wake(old.Source)
 		v.wake(old.Target)
@@ -159,6 +167,9 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 	}
 	m.Revision = r.Revision
 	v.migrations[id] = m
+	if m.Drain != "" {
+		add(v.ofDrain, m.Drain, id)
+	}
 	if !m.State.Over() {
 		add(v.onHost, m.Source, id)
 		if m.Target != "" {
@@ -196,6 +207,23 @@ func (v *view) takeCanary(r *store.Record, id string, dirty map[string]bool) err
 		v.wake(host)
 	}
 	return nil
+}
+
+func (v *view) takeDrain(r *store.Record, id string) error {
+	d := new(drainRecord)
+	err := decode(r, d)
+	d.Revision, d.begun = r.Revision, r.Created
+	put(v.drains, id, d, r.Gone || err != nil)
+	return err
+}
+
+func (v *view) takeOwners(r *store.Record, id string) (err error) {
+	var list []fleet.Owner
+	if !r.Gone {
+		err = unpack(r.Value, &list)
+	}
+	put(v.owners, id, list, r.Gone || err != nil)
+	return err
 }
 
 func add(m map[string]map[string]bool, name, id string) {

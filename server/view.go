@@ -47,6 +47,7 @@ type claimRecord struct {
 type migrationRecord struct {
 	api.Migration
 	Digest string `json:"digest"`
+	Round  int    `json:"round,omitempty"` // of the drain that it is part of
 
 	// What the change under way shows of the drivers; it becomes a proof.
 	result compat.Result
@@ -81,7 +82,10 @@ type view struct {
 	devices    map[string]store.Record    // HOST/ID -> its claim
 	replicas   map[string]bool
 	revoked    map[string]trust.Revocation // by serial number, and by identity
-	proofs     map[string]*proofs.File     // by key in the store
+	drains     map[string]*drainRecord
+	owners     map[string][]fleet.Owner   // of drains
+	ofDrain    map[string]map[string]bool // drain -> its migrations
+	proofs     map[string]*proofs.File    // by key in the store
 	engine     *compat.Engine
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
 	counted    map[string]bool             // static parts that the index knows
@@ -107,6 +111,7 @@ func (v *view) clear() {
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
 	v.canaries, v.onCanary = make(map[string]*canaryRecord), make(map[string]map[string]bool)
 	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
+	v.drains, v.owners, v.ofDrain = make(map[string]*drainRecord), make(map[string][]fleet.Owner), make(map[string]map[string]bool)
 	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string]*proofs.File)
 }
 

@@ -36,7 +36,7 @@ event "reset" says so.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEvents(cmd, opts) },
 	}
 	opts.server.add(cmd.Flags())
-	cmd.Flags().StringSliceVar(&opts.kinds, "kinds", nil, "`KINDS` of host, device, claim, migration (all)")
+	cmd.Flags().StringSliceVar(&opts.kinds, "kinds", nil, "`KINDS` of host, device, claim, migration, drain (all)")
 	cmd.Flags().Int64Var(&opts.after, "after", 0, "begin after this `REVISION` (now)")
 	cmd.Flags().StringVarP(&opts.format, "output", "o", "table", "output `FORMAT`: table or json, a line each")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
@@ -55,7 +55,7 @@ func runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 	var kinds []api.EventKind
 	for _, k := range opts.kinds {
 		if !slices.Contains(api.EventKinds, api.EventKind(k)) {
-			return usage(cmd, fmt.Errorf("unknown kind %q: it is one of host, device, claim, migration", k))
+			return usage(cmd, fmt.Errorf("unknown kind %q: it is one of host, device, claim, migration, drain", k))
 		}
 		kinds = append(kinds, api.EventKind(k))
 	}

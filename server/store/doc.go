@@ -38,6 +38,8 @@ const (
 	Device    = "device"    // HOST/ID: the claim that holds room for this device
 	Migration = "migration" // ID
 	Canary    = "canary"    // ID: a canary order
+	Drain     = "drain"     // ID
+	Owners    = "owners"    // ID of a drain: whose devices they are, compressed
 	Proof     = "proof"     // KEY/TIME-HASH: a file of proofs
 	Replica   = "replica"   // ID: a server that runs; goes with its lease
 	Token     = "token"     // HASH: of one that lets a host join
