@@ -93,10 +93,10 @@ type DrainOwner struct {
 	Reason    string          `json:"reason,omitempty"`
 }
 
-// DrainDetail is a drain with all of its owners.
+// DrainDetail is a drain, where it was asked for with all of its owners.
 type DrainDetail struct {
 	Drain
-	Owners []DrainOwner `json:"owners"` // by host and name
+	Owners []DrainOwner `json:"owners,omitempty"` // by host and name
 }
 
 // Drains is one page of drains, by id.

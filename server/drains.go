@@ -197,12 +197,15 @@ func (s *Server) readDrain(ctx context.Context, id string) (*drainRecord, error)
 	return d, nil
 }
 
-// Drain is one drain with all of its owners: what became of them, and for those
-// that are left what the plan is now.
-func (s *Server) Drain(ctx context.Context, id string) (*api.DrainDetail, error) {
+// Drain is one drain, on request with all of its owners: what became of them,
+// and for those that are left what the plan is now.
+func (s *Server) Drain(ctx context.Context, id string, owners bool) (*api.DrainDetail, error) {
 	d, err := s.readDrain(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if !owners {
+		return &api.DrainDetail{Drain: *s.view.shown(d)}, nil
 	}
 	detail, err := long(ctx, s, func(f *fleet.Fleet) (*api.DrainDetail, error) {
 		w := s.view.scene(d, f)
@@ -223,6 +226,10 @@ func (s *Server) Drain(ctx context.Context, id string) (*api.DrainDetail, error)
 		return nil, err
 	}
 	detail.Drain = *s.view.shown(d)
+	if !d.State.Over() {
+		detail.Staying = len(staying(detail.Owners))
+		detail.Waiting = len(slices.DeleteFunc(slices.Clone(detail.Owners), func(o api.DrainOwner) bool { return o.State != api.OwnerWaiting }))
+	}
 	slices.SortFunc(detail.Owners, func(a, b api.DrainOwner) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Owner, b.Owner))
 	})
@@ -358,7 +365,12 @@ func (s *Server) registerDrains(a huma.API) {
 	get(a, "list-drains", api.PathDrains, "Drains, by id", func(_ context.Context, in *Listed) (*api.Drains, error) {
 		return s.Drains(in.After, in.Limit, in.All), nil
 	})
-	get(a, "show-drain", api.PathDrainOne, "One drain, with all of its owners", func(ctx context.Context, in *OneOf) (*api.DrainDetail, error) { return s.Drain(ctx, in.ID) })
+	get(a, "show-drain", api.PathDrainOne, "One drain, on request with what became of each owner", func(ctx context.Context, in *struct {
+		ID     string `path:"id"`
+		Owners bool   `query:"owners" doc:"also every owner, and for those that are left what the plan is now"`
+	}) (*api.DrainDetail, error) {
+		return s.Drain(ctx, in.ID, in.Owners)
+	})
 	step := func(id, path, summary string, change func(context.Context, string, int64) (*api.Drain, error)) {
 		do(a, op(id, http.MethodPost, path, summary), func(ctx context.Context, in *OneOf) (*api.Drain, error) {
 			match, err := in.match()

@@ -179,7 +179,7 @@ func (y *yard) sound(ctx context.Context, s *Server) error {
 // settled is what holds when the drain is over: each VM of the drained hosts is
 // elsewhere, or listed with why it is not; nothing else was moved or left behind.
 func (y *yard) settled(ctx context.Context, s *Server, began map[string]string) error {
-	d, err := s.Drain(ctx, y.drain)
+	d, err := s.Drain(ctx, y.drain, true)
 	if err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (y *yard) settled(ctx context.Context, s *Server, began map[string]string) 
 
 // told is how the drain stands, for a test that fails.
 func (y *yard) told(ctx context.Context, s *Server) string {
-	d, err := s.Drain(ctx, y.drain)
+	d, err := s.Drain(ctx, y.drain, true)
 	if err != nil {
 		return err.Error()
 	}
@@ -298,7 +298,7 @@ func TestDrain(t *testing.T) {
 	y := newRack(newMachine("b", 8), newMachine("c", 8))
 	y.run("vm-6", "c", true, []string{"web"}, "small") // vm-5 is not put beside it
 	_, s := y.carryOut(t, y.rig(t), -1, false, asItIs)
-	d, err := s.Drain(t.Context(), y.drain)
+	d, err := s.Drain(t.Context(), y.drain, true)
 	if err != nil || d.Moved != 5 || d.State != api.DrainDone || len(d.Stays) != 0 || d.Moving != 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -311,7 +311,7 @@ func TestDrain(t *testing.T) {
 	if err := s.CarryDrains(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d, err := s.Drain(t.Context(), y.drain); err != nil || d.State != api.DrainDone {
+	if d, err := s.Drain(t.Context(), y.drain, true); err != nil || d.State != api.DrainDone {
 		t.Errorf("nothing is left, and it is %+v, %v", d, err)
 	}
 }
@@ -357,7 +357,7 @@ func TestDrainStays(t *testing.T) {
 	y.run("vm-6", "b", true, []string{"db"}, "small")
 	r := y.rig(t)
 	_, s := y.carryOut(t, r, -1, false, asItIs)
-	d, err := s.Drain(t.Context(), y.drain)
+	d, err := s.Drain(t.Context(), y.drain, true)
 	if err != nil || d.Staying == 0 || len(d.Stays) != d.Staying {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -381,7 +381,7 @@ func TestDrainStays(t *testing.T) {
 	y.drain = ""
 	_, s = y.carryOut(t, r, -1, false, asItIs)
 	// One of vm-2 and vm-3 has to stay: c takes one of them, b has vm-6.
-	if d, err = s.Drain(t.Context(), y.drain); err != nil || d.Moved != 4 || len(d.Stays) != 1 || d.Stays[0].Code != string(fleet.StayApart) {
+	if d, err = s.Drain(t.Context(), y.drain, true); err != nil || d.Moved != 4 || len(d.Stays) != 1 || d.Stays[0].Code != string(fleet.StayApart) {
 		t.Errorf("with room: %s, %v", y.told(t.Context(), s.Server), err)
 	}
 }
@@ -487,7 +487,7 @@ func TestDrainReplicas(t *testing.T) {
 		}
 		all.Wait()
 	})
-	d, err := s.Drain(t.Context(), y.drain)
+	d, err := s.Drain(t.Context(), y.drain, true)
 	if err != nil || d.Moved != 14 || d.Staying != 0 {
 		t.Errorf("%+v, %v", d.Drain, err)
 	}
@@ -508,7 +508,7 @@ func TestDrainGivesUp(t *testing.T) {
 	y := newRack(newMachine("b", 20), newMachine("c", 20), newMachine("d", 20), newMachine("e", 20))
 	y.rejects["vm-1"] = 100
 	_, s := y.carryOut(t, y.rig(t), -1, false, asItIs)
-	d, err := s.Drain(t.Context(), y.drain)
+	d, err := s.Drain(t.Context(), y.drain, true)
 	if err != nil || d.Moved != 4 || len(d.Stays) != 1 {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -549,7 +549,7 @@ func TestDrainSilent(t *testing.T) {
 			}
 			y.dead["rack-2"] = true
 		case 2:
-			d, err := s.Drain(t.Context(), y.drain)
+			d, err := s.Drain(t.Context(), y.drain, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -562,7 +562,7 @@ func TestDrainSilent(t *testing.T) {
 			y.dead["rack-2"], y.dead["c"] = false, false
 		}
 	})
-	if d, err := s.Drain(t.Context(), y.drain); err != nil || d.Moved != 5 {
+	if d, err := s.Drain(t.Context(), y.drain, true); err != nil || d.Moved != 5 {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
@@ -572,7 +572,7 @@ func TestDrainProven(t *testing.T) {
 	y := newRack(newMachine("b", 20))
 	y.order.Proven = true
 	_, s := y.carryOut(t, y.rig(t), -1, false, asItIs)
-	d, err := s.Drain(t.Context(), y.drain)
+	d, err := s.Drain(t.Context(), y.drain, true)
 	if err != nil || d.Moved != 0 || len(d.Stays) != 5 || d.Stays[0].Code != string(fleet.StayNowhere) {
 		t.Errorf("without a proof: %+v, %v", d, err)
 	}
@@ -625,7 +625,7 @@ func TestDrainWaves(t *testing.T) {
 				}
 			}
 		}
-		d, err := s.Drain(ctx, y.drain)
+		d, err := s.Drain(ctx, y.drain, true)
 		if err != nil {
 			t.Fatal(err)
 		}

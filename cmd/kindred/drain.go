@@ -35,7 +35,7 @@ func newDrain() *cobra.Command {
 	opts := new(drainOptions)
 	cmd := &cobra.Command{
 		Use:   "drain HOSTS [--inventory FILES]",
-		Short: "Plan to move every owner off some hosts",
+		Short: "Move every owner off some hosts: a plan, or done",
 		Long: `Plan moves that take every owner of devices off some hosts: where each goes, and
 which parent and type each of its devices gets. HOSTS are names or globs,
 separated by commas. No move goes to one of them. What cannot be moved is told,
@@ -57,12 +57,14 @@ and --fact say, and takes owners again.
 Without --inventory a server is asked, where one is known: no move goes to a host
 that does not report, and room is what claims leave.
 
-This plans; it moves nothing.
+This plans, and moves nothing; kindred drain start has it done. A host that is
+called like a command below is written as a glob: '[l]ist'.
 
 Exit code: 0 every owner can be moved, 4 some cannot.`,
 		Example: `  kindred drain host-a --inventory fleet/
   kindred drain 'rack7-*' --inventory fleet/ --owners vms.yaml --at-once 4
-  kindred drain '*' --inventory fleet/ --wave 10 --build '*:mtty=5f3c9a' -o json`,
+  kindred drain '*' --inventory fleet/ --wave 10 --build '*:mtty=5f3c9a' -o json
+  kindred drain start 'rack7-*' --at-once 8`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := opts.files.addArgs(cmd, args[1:]); err != nil {
@@ -83,6 +85,8 @@ Exit code: 0 every owner can be moved, 4 some cannot.`,
 	cmd.Flags().IntVar(&opts.wave, "wave", 0, "drain `N` hosts at a time, then use them again (0: all)")
 	cmd.Flags().BoolVar(&opts.proven, "proven", false, "only where a real transfer proved the pair")
 	cmd.Flags().DurationVar(&opts.maxAge, "max-age", 0, "no moves to hosts with older inventories (24h; 0: any)")
+	cmd.AddCommand(newDrainStart(), newDrainWatch(), newDrainNext())
+	cmd.AddCommand(newDrainSteps()...)
 	return cmd
 }
 

@@ -26,7 +26,7 @@ func newEvents() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what changes in the fleet, as it does",
-		Long: `Print changes of hosts, devices, claims and migrations as they come, until it is
+		Long: `Print changes of hosts, devices, claims, migrations and drains as they come, until it is
 interrupted. REVISION is where to go on: kindred events --after REVISION prints
 what came since, also from another server. When that is not kept any more, an
 event "reset" says so.`,
@@ -88,6 +88,8 @@ func eventLine(e *api.Event) (string, error) {
 		state = typeText(e.Device.Type) + ", in use: " + string(e.Device.InUse)
 	case e.Claim != nil:
 		state = claimState(e.Claim) + ", " + e.Claim.Source + " -> " + e.Claim.Target
+	case e.Drain != nil:
+		state = drainState(e.Drain) + ": " + drainCounts(e.Drain)
 	case e.Migration != nil:
 		state = string(e.Migration.State) + ", the devices are " + e.Migration.Host + "'s"
 		if e.Migration.Reason != "" {

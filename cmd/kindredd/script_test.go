@@ -221,6 +221,9 @@ func makes(server, host string) error {
 	}
 	defer c.Close()
 	err = c.Assignments(ctx, host, func(a *api.Assignments) error {
+		if len(a.Assignments) == 0 {
+			return nil // it is still to come
+		}
 		r := new(api.StatusReport)
 		for _, one := range a.Assignments {
 			state := map[api.Action]api.DeviceState{api.Make: api.Made, api.Release: api.Gone}[one.Do]
