@@ -55,7 +55,7 @@ func runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 	var kinds []api.EventKind
 	for _, k := range opts.kinds {
 		if !slices.Contains(api.EventKinds, api.EventKind(k)) {
-			return usage(cmd, fmt.Errorf("unknown kind %q: it is one of host, device, claim, migration, drain", k))
+			return usage(cmd, fmt.Errorf("unknown kind %q: it is one of host, device, claim, migration, canary, drain", k))
 		}
 		kinds = append(kinds, api.EventKind(k))
 	}
