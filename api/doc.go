@@ -52,6 +52,7 @@ const (
 	PathAbort       = "/v1/migrations/{id}/abort"
 	PathCanaries    = "/v1/canaries"
 	PathCanary      = "/v1/canaries/{id}"
+	PathMissing     = "/v1/proofs/missing"
 	PathProofs      = "/v1/proofs"
 	PathEvents      = "/v1/events"
 	PathJoin        = "/v1/join"

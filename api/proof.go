@@ -2,7 +2,10 @@
 
 package api
 
-import "kindred/compat"
+import (
+	"kindred/compat"
+	"kindred/fleet"
+)
 
 // ProofOrigin is how a proof came to the server.
 type ProofOrigin string
@@ -28,6 +31,13 @@ type ProofFilter struct {
 	Type   string // the source's or the target's, by its full name
 	Host   string // the source's or the target's
 	Result compat.Result
+}
+
+// MissingProofs are the fewest proofs that settle every unknown that devices of
+// the fleet wait for, with hosts between which they can be ordered.
+type MissingProofs struct {
+	Missing []fleet.Canary `json:"missing"`
+	Silent  int            `json:"silent"` // hosts that do not report: nothing is known of what they wait for
 }
 
 // Proofs is one page of proofs, by id.

@@ -30,6 +30,11 @@ func (c *Client) Proofs(ctx context.Context, of api.ProofFilter) ([]api.KeptProo
 	return list, err
 }
 
+// MissingProofs asks what proofs would settle all that devices wait for.
+func (c *Client) MissingProofs(ctx context.Context) (*api.MissingProofs, error) {
+	return ask[api.MissingProofs](ctx, c, request{method: http.MethodGet, path: api.PathMissing})
+}
+
 // AddProofs has proofs kept.
 func (c *Client) AddProofs(ctx context.Context, f *proofs.File) error {
 	return c.do(ctx, request{method: http.MethodPost, path: api.PathProofs, body: f})

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"kindred/compat"
 	"kindred/host/change"
 	"kindred/inventory"
 	"kindred/sim"
@@ -70,17 +69,6 @@ func (s *site) listen(ctx context.Context) error {
 	})
 	handle("move", func(ctx context.Context, q func(string) string, out io.Writer) error {
 		return s.move(ctx, q("migration"), out)
-	})
-	handle("prove", func(ctx context.Context, q func(string) string, out io.Writer) error {
-		proof, err := s.prove(ctx, q("from"), q("to"))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "%s from %s to %s: %s, %s: %s\n", proof.SourceType.Full(), q("from"), q("to"), proof.Result, proof.Grade, proof.Detail)
-		if proof.Result != compat.Accepted {
-			return errors.New("the transfer was not accepted: " + proof.Detail)
-		}
-		return nil
 	})
 	server := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }}
 	s.running.Go(func() { _ = server.Serve(l) }) // ends with the listener

@@ -50,21 +50,15 @@ func newRoot() *cobra.Command {
 	cmd.Flags().BoolVar(&opts.once, "once", false, "end when all steps are done; exit code 0 if all worked")
 	cmd.Flags().StringVar(&opts.bin, "bin", "bin", "the `DIR` with kindred and kindredd")
 	cmd.Flags().StringVar(&opts.dir, "dir", place(), "keep everything below `DIR`, which is removed at the end")
-	cmd.AddCommand(newMove(), newProve(), newGuests())
+	cmd.AddCommand(newMove(), newGuests())
 	return cmd
 }
 
-// The commands that ask a demo that runs: what the simulated VM manager does,
-// and canaries between two hosts.
+// The commands that ask a demo that runs: what the simulated VM manager does.
 
 func newMove() *cobra.Command {
 	return order("move MIGRATION", "Have the VM manager move the guest of a migration that is prepared", cobra.ExactArgs(1),
 		func(args []string) string { return "move?migration=" + args[0] })
-}
-
-func newProve() *cobra.Command {
-	return order("prove FROM TO", "Prove the transfer of an old device's type from one host to another by canaries", cobra.ExactArgs(2),
-		func(args []string) string { return "prove?from=" + args[0] + "&to=" + args[1] })
 }
 
 func newGuests() *cobra.Command {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -15,12 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"kindred/agent"
 	"kindred/client"
 	"kindred/compat"
-	"kindred/compat/proofs"
-	"kindred/prove"
 	"kindred/sim"
 	"kindred/sim/hosts"
+	"kindred/trust"
 )
 
 // machines is which hosts there are, and what they are made of.
@@ -42,8 +41,9 @@ type site struct {
 	hosts  map[string]*hosts.Host
 	vms    *hosts.Manager
 	engine *compat.Engine
-	key    *proofs.PrivateKey
 	device string // the guest's, at first
+	secure string // the server's address for agents
+	lines  []*client.Client
 
 	server  *exec.Cmd
 	serving chan struct{} // closed when the server ended
@@ -55,10 +55,11 @@ type site struct {
 func (o *options) socket() string { return filepath.Join(o.dir, "server.sock") }
 
 // serve is how the server is started.
-func (o *options) serve() []string {
+func (s *site) serve() []string {
+	in := func(name string) string { return filepath.Join(s.opts.dir, name) }
 	return []string{
-		"serve", "--data-dir", filepath.Join(o.dir, "data"), "--socket", o.socket(),
-		"--catalogs", filepath.Join(o.dir, "catalog.d"), "--proof-keys", filepath.Join(o.dir, "keys.d"), "--interval", "2s", "--timeout", "10s",
+		"serve", "--data-dir", in("data"), "--socket", s.opts.socket(), "--listen", s.secure, "--reach", "127.0.0.1", "--seal-key", in("seal.key"),
+		"--catalogs", in("catalog.d"), "--interval", "2s", "--timeout", "10s",
 	}
 }
 
@@ -74,14 +75,12 @@ func start(ctx context.Context, opts *options) (*site, error) {
 		return nil, err
 	}
 	s.engine = compat.NewEngine(catalogs, nil)
-	if s.key, err = proofs.NewPrivateKey("demo", rand.Reader); err != nil {
+	file := filepath.Join(opts.dir, "catalog.d", "ksim.yaml")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, sim.Catalog, 0o644)); err != nil {
 		return nil, err
 	}
-	for name, data := range map[string][]byte{"catalog.d/ksim.yaml": sim.Catalog, "keys.d/demo.pub": []byte(s.key.Public().String() + "\n")} {
-		file := filepath.Join(opts.dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, data, 0o644)); err != nil {
-			return nil, err
-		}
+	if s.secure, err = freeAddress(); err != nil {
+		return nil, err
 	}
 	if s.client, err = client.New([]string{"unix:" + opts.socket()}, nil); err != nil {
 		return nil, err
@@ -96,6 +95,15 @@ func start(ctx context.Context, opts *options) (*site, error) {
 	return s, nil
 }
 
+// freeAddress is one on which nobody listens at this moment.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
 // startServer starts kindredd and waits until it answers.
 func (s *site) startServer(ctx context.Context) error {
 	log, err := os.Create(filepath.Join(s.opts.dir, "server.log"))
@@ -103,7 +111,7 @@ func (s *site) startServer(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	s.server = exec.Command(filepath.Join(s.opts.bin, "kindredd"), s.opts.serve()...)
+	s.server = exec.Command(filepath.Join(s.opts.bin, "kindredd"), s.serve()...)
 	s.server.Stdout, s.server.Stderr = log, log
 	// An interrupt at the terminal is for the demo, which stops it in order.
 	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -152,7 +160,7 @@ func (s *site) startHosts(ctx context.Context) error {
 		if err := h.Allow(hosts.AllowAll); err != nil {
 			return err
 		}
-		a, err := h.Agent(s.client)
+		a, err := s.joined(ctx, h)
 		if err != nil {
 			return err
 		}
@@ -166,30 +174,24 @@ func (s *site) startHosts(ctx context.Context) error {
 	})
 }
 
-// prove has canaries moved from a host to another, and tells the server.
-func (s *site) prove(ctx context.Context, from, to string) (*compat.Proof, error) {
-	a, b := s.hosts[from], s.hosts[to]
-	if a == nil || b == nil {
-		return nil, fmt.Errorf("prove: there is no host %q or %q", from, to)
-	}
-	from1, err := a.Canaries(prove.Local)
+// joined is the agent of a host that joined by a token, as a real one does.
+func (s *site) joined(ctx context.Context, h *hosts.Host) (*agent.Agent, error) {
+	address := "https://" + s.secure
+	c, err := hosts.Join(ctx, s.client, address, h.Name)
 	if err != nil {
 		return nil, err
 	}
-	to1, err := b.Canaries(prove.Local)
+	line, err := client.New([]string{address}, trust.ClientTLS(c, time.Now))
 	if err != nil {
 		return nil, err
 	}
-	p := &prove.Prover{Engine: s.engine, Version: "demo", Now: time.Now, Scratch: s.opts.dir, Tries: 2}
-	proof, err := p.Prove(ctx, &prove.Side{Host: from1, Parent: parent, Type: oldType}, &prove.Side{Host: to1, Parent: parent, Type: oldType})
+	s.lines = append(s.lines, line)
+	a, err := h.Agent(line)
 	if err != nil {
 		return nil, err
 	}
-	file := &proofs.File{Schema: proofs.Schema, Proofs: []compat.Proof{*proof}}
-	if err := file.Sign(s.key); err != nil {
-		return nil, err
-	}
-	return proof, s.client.AddProofs(ctx, file)
+	a.Canaries = &agent.Canaries{Engine: s.engine, Scratch: s.opts.dir, Credentials: c, Listen: "127.0.0.1:0"}
+	return a, nil
 }
 
 // stop ends everything, in order.
@@ -203,6 +205,9 @@ func (s *site) stop() (err error) {
 	s.cancel()
 	s.running.Wait()
 	s.client.Close()
+	for _, line := range s.lines {
+		line.Close()
+	}
 	if s.server != nil {
 		err = errors.Join(err, s.endServer())
 	}

@@ -29,7 +29,7 @@ func (s *site) tell(ctx context.Context) error {
 		fmt.Printf("  %-8s %s\n", f.name, f.about)
 	}
 	say("This server runs, with an etcd of its own, and each host's agent reports to it:")
-	fmt.Printf("\n$ %s %s\n", filepath.Join(s.opts.bin, "kindredd"), strings.Join(s.opts.serve(), " "))
+	fmt.Printf("\n$ %s %s\n", filepath.Join(s.opts.bin, "kindredd"), strings.Join(s.serve(), " "))
 	fmt.Printf("$ export KINDRED_SERVER=unix:%s\n", s.opts.socket())
 
 	t := &teller{site: s, ctx: ctx}
@@ -37,8 +37,8 @@ func (s *site) tell(ctx context.Context) error {
 	t.say("A guest on old-1 has the device %s.\nWhere can it go, and why not elsewhere?", s.device)
 	t.kindred(0, "targets", short(s.device))
 	t.groups(s.device, map[string]fleet.Group{"old-2": ready, "new-1": ready, "new-2": ready, "next-1": unsettled, "other-1": notAllowed})
-	t.say("new-1 is ready although it is another generation: it offers the old type too. Nobody\nknows about next-1. Canaries, throw-away devices, settle that by a real transfer:")
-	t.demo("prove", "old-1", "next-1")
+	t.say("new-1 is ready although it is another generation: it offers the old type too. Nobody\nknows about next-1. Canaries, throw-away devices, settle that: the server orders them,\nand the state goes from agent to agent:")
+	t.kindred(0, "prove", "--type", oldType.Full(), "--from", "old-1", "--to", "next-1")
 	t.kindred(0, "targets", short(s.device))
 	t.groups(s.device, map[string]fleet.Group{"next-1": ready, "other-1": notAllowed})
 
@@ -172,6 +172,6 @@ func explore(o *options) string {
 	return "\nThe fleet stays up until Ctrl-C. In another terminal, in this directory:\n\n" +
 		"  export KINDRED_SERVER=unix:" + o.socket() + "\n" +
 		bin("kindred host show new-1") + bin("kindred matrix") + bin("kindred events") +
-		bin("kindred migration list --all") + bin("kindred-demo guests") +
+		bin("kindred migration list --all") + bin("kindred proof list") + bin("kindred-demo guests") +
 		"\nWith real kernels and devices: make lab\n"
 }

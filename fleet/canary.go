@@ -37,6 +37,12 @@ type pending struct {
 // Canaries lists what would settle the fleet's unknowns, by the stranded
 // devices it frees, then by all devices that it helps.
 func (f *Fleet) Canaries() []Canary {
+	return f.CanariesOn(func(string) bool { return true })
+}
+
+// CanariesOn names for each end a host that is able to make canaries, where
+// there is one.
+func (f *Fleet) CanariesOn(able func(host string) bool) []Canary {
 	r := f.reacher()
 	hosts := make(map[*deviceClass]*host) // the first with such a device
 	for h := range f.hosts.all {
@@ -46,16 +52,16 @@ func (f *Fleet) Canaries() []Canary {
 		for at := range h.devices {
 			c := h.devices[at].class
 			r.kind(c).number++
-			if hosts[c] == nil {
+			if was := hosts[c]; was == nil || !able(was.name) && able(h.name) {
 				hosts[c] = h
 			}
 		}
 	}
-	offering := f.offering()
+	offering := f.offering(able)
 	found := make(map[string]*pending)
 	keys := make(map[*deviceClass]map[*offer]*pending)
 	for _, k := range r.order {
-		keys[k.class] = f.waits(k, hosts[k.class], offering, found)
+		keys[k.class] = f.waits(k, hosts[k.class], offering, found, able)
 	}
 	sets := r.freed(keys)
 	cover(sets)
@@ -69,16 +75,34 @@ func (f *Fleet) Canaries() []Canary {
 	return list
 }
 
-// offering is, for each offer, the first host that makes it.
-func (f *Fleet) offering() map[*offer]*host {
+// nearer is the one of two hosts that is able, else the first by name.
+func nearer(able func(string) bool, a, b string) string {
+	if x, y := able(a), able(b); x != y {
+		if x {
+			return a
+		}
+		return b
+	}
+	return min(a, b)
+}
+
+// offering is, for each offer, the first host that makes it and is able, or the
+// first of all.
+func (f *Fleet) offering(able func(string) bool) map[*offer]*host {
 	hosts := make(map[*offer]*host)
 	for _, c := range f.cells {
 		if c == nil || c.members.size == 0 {
 			continue
 		}
 		h := first(c)
+		for other := range c.members.all {
+			if able(other.name) {
+				h = other
+				break
+			}
+		}
 		for _, o := range c.layout.offers {
-			if other := hosts[o.offer]; other == nil || h.order < other.order {
+			if other := hosts[o.offer]; other == nil || nearer(able, h.name, other.name) == h.name {
 				hosts[o.offer] = h
 			}
 		}
@@ -87,7 +111,7 @@ func (f *Fleet) offering() map[*offer]*host {
 }
 
 // waits finds the offers that wait for a proof about a class of devices.
-func (f *Fleet) waits(k *kindReach, from *host, offering map[*offer]*host, found map[string]*pending) map[*offer]*pending {
+func (f *Fleet) waits(k *kindReach, from *host, offering map[*offer]*host, found map[string]*pending, able func(string) bool) map[*offer]*pending {
 	waits := make(map[*offer]*pending)
 	counted := make(map[*pending]bool)
 	s := k.class.source
@@ -114,7 +138,7 @@ func (f *Fleet) waits(k *kindReach, from *host, offering map[*offer]*host, found
 			counted[p] = true
 			p.Devices += k.number
 		}
-		p.From, p.To = min(p.From, from.name), min(p.To, offering[o].name)
+		p.From, p.To = nearer(able, p.From, from.name), nearer(able, p.To, offering[o].name)
 		waits[o] = p
 	}
 	return waits

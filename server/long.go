@@ -174,6 +174,21 @@ func (s *Server) PlanRollout(ctx context.Context, req *api.RolloutRequest) (*fle
 	})
 }
 
+// MissingProofs answers what proofs would settle all that devices wait for, of
+// the hosts that report.
+func (s *Server) MissingProofs(ctx context.Context) (*api.MissingProofs, error) {
+	s.view.mu.RLock()
+	managed := make(map[string]bool, len(s.view.hosts))
+	for name, h := range s.view.hosts {
+		managed[name] = h.Mode == api.Manage
+	}
+	s.view.mu.RUnlock()
+	return long(ctx, s, func(f *fleet.Fleet) (*api.MissingProofs, error) {
+		f, silent := s.heard(f)
+		return &api.MissingProofs{Missing: f.CanariesOn(func(host string) bool { return managed[host] }), Silent: silent}, nil
+	})
+}
+
 func (s *Server) limits(req *api.DrainRequest) (fleet.DrainOptions, error) {
 	opts := fleet.DrainOptions{Owners: req.Owners, Policy: req.Policy, AtOnce: req.AtOnce, Proven: req.Proven, Now: s.now(), MaxAge: 1}
 	if req.Policy != "" && !slices.Contains(fleet.Policies, req.Policy) {
@@ -200,6 +215,9 @@ func (s *Server) registerLong(a huma.API) {
 	})
 	do(a, about("what-if", http.MethodPost, api.PathWhatIf, "Whom a change would strand or free, and which canaries would settle what is unknown"), func(ctx context.Context, in *struct{ Body api.WhatIfRequest }) (*fleet.WhatIf, error) {
 		return s.WhatIf(ctx, &in.Body)
+	})
+	do(a, about("missing-proofs", http.MethodGet, api.PathMissing, "Which proofs would settle all that devices wait for"), func(ctx context.Context, _ *none) (*api.MissingProofs, error) {
+		return s.MissingProofs(ctx)
 	})
 	do(a, about("plan-drain", http.MethodPost, api.PathDrain, "A plan that moves every owner off some hosts; it moves nothing"), func(ctx context.Context, in *struct{ Body api.DrainRequest }) (*fleet.Plan, error) {
 		return s.PlanDrain(ctx, &in.Body)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"kindred/agent"
 	"kindred/api"
 	"kindred/client"
+	"kindred/compat"
 	"kindred/trust"
 )
 
@@ -34,6 +37,9 @@ type agentOptions struct {
 	manage      bool
 	poll        time.Duration
 	verbose     bool
+	listen      string
+	reach       string
+	scratch     string
 	catalogs    catalogFlags
 }
 
@@ -53,20 +59,29 @@ that /etc/kindred/policy.yaml allows, and nothing else:
   manage:
     - {parent: "0000:41:00.*", type: "acme_gpu-*"}
 
+It proves transfers by canaries, throw-away devices, when the server orders them,
+where that file has canaries: rules. To be the target of some, it listens at
+--canary-listen, only while one is on its way, and only for the one certificate
+that the server announced.
+
 It speaks with the server over TLS with the certificate that kindred agent join
 got, and renews it. On the server's own machine it may use the server's socket.`,
 		Example: `  kindred agent --server https://fleet:7443
   kindred agent --server https://fleet-1:7443,https://fleet-2:7443 --manage
+  kindred agent --server https://fleet:7443 --manage --canary-listen 192.0.2.7:7480
   kindred agent --server unix:/run/kindred/server.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd, opts) },
 	}
 	fs := cmd.Flags()
 	addServers(cmd, &opts.servers)
-	fs.StringVar(&opts.credentials, "credentials", agentCredentials, "the certificate and its key, `FILE`")
+	fs.StringVar(&opts.credentials, "credentials", agentCredentials, "certificate and key, `FILE`")
 	fs.BoolVar(&opts.manage, "manage", false, "make and remove devices as assigned, within the host's policy")
 	fs.DurationVar(&opts.poll, "poll", 10*time.Second, "how often the host is read without a reason")
 	fs.BoolVar(&opts.verbose, "verbose", false, "log what is carried out, not only what fails")
+	fs.StringVar(&opts.listen, "canary-listen", "", "receive canaries' states at this `ADDRESS` (none)")
+	fs.StringVar(&opts.reach, "canary-reach", "", "how others call that `ADDRESS` (the same)")
+	fs.StringVar(&opts.scratch, "scratch", "/var/tmp", "`DIR` for canaries' states while in use")
 	opts.catalogs.add(fs)
 	cmd.AddCommand(newAgentJoin())
 	return cmd
@@ -88,7 +103,43 @@ func (o *agentOptions) check(cmd *cobra.Command) error {
 	if o.poll < time.Second {
 		return usage(cmd, fmt.Errorf("--poll %v: a host is read once a second at most", o.poll))
 	}
+	return o.checkListen(cmd)
+}
+
+// checkListen refuses an address that other hosts could not call.
+func (o *agentOptions) checkListen(cmd *cobra.Command) error {
+	if o.listen == "" {
+		if o.reach != "" {
+			return usage(cmd, errors.New("--canary-reach goes with --canary-listen"))
+		}
+		return nil
+	}
+	if !o.manage {
+		return usage(cmd, errors.New("--canary-listen goes with --manage: canaries are devices"))
+	}
+	host, port, err := net.SplitHostPort(o.listen)
+	if err != nil || port == "" {
+		return usage(cmd, fmt.Errorf("--canary-listen %s is no address with a port, such as 192.0.2.7:7480", o.listen))
+	}
+	if at, err := netip.ParseAddr(host); o.reach == "" && (host == "" || port == "0" || err == nil && at.IsUnspecified()) {
+		return usage(cmd, fmt.Errorf("--canary-listen %s does not say how other hosts call this one: give --canary-reach", o.listen))
+	}
+	if _, _, err := net.SplitHostPort(o.reach); o.reach != "" && err != nil {
+		return usage(cmd, fmt.Errorf("--canary-reach %s is no address with a port, such as host-a.example.org:7480", o.reach))
+	}
 	return nil
+}
+
+// canaries is what it takes to prove transfers, nil for an agent that observes.
+func (o *agentOptions) canaries() (*agent.Canaries, error) {
+	if !o.manage {
+		return nil, nil
+	}
+	known, err := o.catalogs.load()
+	if err != nil {
+		return nil, err
+	}
+	return &agent.Canaries{Engine: compat.NewEngine(known, nil), Scratch: o.scratch, Listen: o.listen, Reach: o.reach}, nil
 }
 
 // machine opens this host, to be managed or only to be observed.
@@ -136,6 +187,9 @@ func runAgent(cmd *cobra.Command, opts *agentOptions) error {
 	defer stop()
 	a := &agent.Agent{Version: ownVersion(), Machine: machine, Log: log, Poll: opts.poll}
 	if a.Name, err = hostName(ctx, credentials, machine); err != nil {
+		return err
+	}
+	if a.Canaries, err = opts.canaries(); err != nil {
 		return err
 	}
 	if opts.manage {
@@ -220,6 +274,9 @@ func (o *agentOptions) life(ctx context.Context, a *agent.Agent, c *trust.Creden
 		})
 	}
 	a.Fleet = server
+	if a.Canaries != nil {
+		a.Canaries.Credentials = c
+	}
 	err = a.Run(ctx)
 	renewing.Wait()
 	return next, err

@@ -26,8 +26,8 @@ func newEvents() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what changes in the fleet, as it does",
-		Long: `Print changes of hosts, devices, claims, migrations and drains as they come, until it is
-interrupted. REVISION is where to go on: kindred events --after REVISION prints
+		Long: `Print changes of hosts, devices, claims, migrations, drains and canary orders as they
+come, until it is interrupted. REVISION is where to go on: kindred events --after REVISION prints
 what came since, also from another server. When that is not kept any more, an
 event "reset" says so.`,
 		Example: `  kindred events --kinds claim,migration
@@ -36,7 +36,7 @@ event "reset" says so.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEvents(cmd, opts) },
 	}
 	opts.server.add(cmd.Flags())
-	cmd.Flags().StringSliceVar(&opts.kinds, "kinds", nil, "`KINDS` of host, device, claim, migration, drain (all)")
+	cmd.Flags().StringSliceVar(&opts.kinds, "kinds", nil, "`KINDS` of host, device, claim, migration, canary, drain (all)")
 	cmd.Flags().Int64Var(&opts.after, "after", 0, "begin after this `REVISION` (now)")
 	cmd.Flags().StringVarP(&opts.format, "output", "o", "table", "output `FORMAT`: table or json, a line each")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
@@ -90,6 +90,11 @@ func eventLine(e *api.Event) (string, error) {
 		state = claimState(e.Claim) + ", " + e.Claim.Source + " -> " + e.Claim.Target
 	case e.Drain != nil:
 		state = drainState(e.Drain) + ": " + drainCounts(e.Drain)
+	case e.Canary != nil:
+		state = string(e.Canary.State) + ", " + canaryText(e.Canary)
+		if e.Canary.Reason+e.Canary.Detail != "" {
+			state += ": " + string(e.Canary.Result) + " " + e.Canary.Reason + e.Canary.Detail
+		}
 	case e.Migration != nil:
 		state = string(e.Migration.State) + ", the devices are " + e.Migration.Host + "'s"
 		if e.Migration.Reason != "" {

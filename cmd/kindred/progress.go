@@ -44,6 +44,15 @@ func (p *progress) step(s prove.Step) {
 	fmt.Fprint(p.to, "\r\x1b[K"+clean(s.What)+progressText(s.Bytes, s.Total, now.Sub(p.begun)))
 }
 
+// say shows what it is at, where nobody tells how much of it is done.
+func (p *progress) say(what string) {
+	if p == nil || what == p.what {
+		return
+	}
+	p.what = what
+	fmt.Fprint(p.to, "\r\x1b[K"+clean(what))
+}
+
 // progressText is amount, rate and time left, as far as they are known.
 func progressText(bytes, total int64, took time.Duration) string {
 	text := ": " + sizeText(bytes)

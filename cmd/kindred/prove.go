@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kindred/api"
 	"kindred/compat"
 	"kindred/fleet"
 	"kindred/inventory"
@@ -23,6 +24,8 @@ import (
 )
 
 type proveOptions struct {
+	where    whereFlags
+	ttl      time.Duration
 	typ      string
 	from, to string
 	toType   string
@@ -39,7 +42,7 @@ type proveOptions struct {
 func newProve() *cobra.Command {
 	opts := new(proveOptions)
 	cmd := &cobra.Command{
-		Use:   "prove --type TYPE [--from PARENT] [--to PARENT]",
+		Use:   "prove --type TYPE [--from PARENT|HOST[/PARENT]] [--to PARENT|HOST[/PARENT]]",
 		Short: "Prove transfers by moving real state between canaries",
 		Long: `Move the state of a canary, a throw-away device, between two parents of this
 host and keep what came of it as a proof. Each side is tried with its own state
@@ -51,25 +54,35 @@ Canaries are made only where /etc/kindred/policy.yaml allows them:
   canaries:
     - {parent: "0000:41:00.*", type: "acme_gpu-*"}
 
+Where a server is known, --from and --to are hosts: the server orders the canaries
+from their agents, between which the state goes straight, and keeps the proof for
+the whole fleet. An interrupt cancels the order, and the agents remove what they
+made. With --local they are parents of this host all the same.
+
 With --missing it makes the smallest set of proofs that settles what some
 inventories leave unknown: the ones between parents of this host are made, and
-for the others it says what to record where and where to replay it.
+for the others it says what to record where and where to replay it. Without
+--inventory the server is asked what the fleet lacks, and orders all of that.
 
 Exit code: 0 all accepted, 3 at best inconclusive or not all made, 4 rejected.`,
 		Example: `  kindred prove --type mtty-2
   kindred prove --type kdx-v4-4q --to-type kdx-v5-4q
+  kindred prove --type mtty-2 --from host-a --to host-b
+  kindred prove --missing --dry-run
   kindred prove --missing --inventory fleet/ --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProve(cmd, opts) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&opts.typ, "type", "", "the source's `TYPE`, by its full name")
-	fs.StringVar(&opts.from, "from", "", "the source's `PARENT` (the first that offers the type)")
-	fs.StringVar(&opts.to, "to", "", "the target's `PARENT` (every other one that offers the type)")
+	fs.StringVar(&opts.from, "from", "", "the source `PARENT` (the first that offers the type), or HOST[/PARENT]")
+	fs.StringVar(&opts.to, "to", "", "the target `PARENT` (all others that offer the type), or HOST[/PARENT]")
 	fs.StringVar(&opts.toType, "to-type", "", "the target's `TYPE`, where a catalog declares it equivalent (the same)")
-	fs.BoolVar(&opts.missing, "missing", false, "make the proofs that inventories lack")
+	fs.BoolVar(&opts.missing, "missing", false, "make the proofs that the fleet, or inventories, lack")
 	fs.BoolVarP(&opts.dryRun, "dry-run", "n", false, "with --missing: only say which")
 	fs.IntVar(&opts.tries, "tries", 2, "how often a transfer is tried, `N` from 2")
+	fs.DurationVar(&opts.ttl, "ttl", 0, "how long an order may take (the server's default)")
+	opts.where.add(fs)
 	fs.StringVar(&opts.scratch, "scratch", "/var/tmp", "`DIR` for recordings while in use")
 	opts.files.addFiles(fs)
 	opts.catalogs.add(fs)
@@ -85,10 +98,10 @@ func (o *proveOptions) check(cmd *cobra.Command) error {
 	switch {
 	case o.missing == (o.typ != ""):
 		return usage(cmd, errors.New("either --type or --missing is needed"))
-	case o.missing && len(o.files.inventories) == 0:
-		return usage(cmd, errors.New("--missing needs --inventory: what is to be settled"))
 	case o.missing && (o.from != "" || o.to != "" || o.toType != ""):
 		return usage(cmd, errors.New("--missing finds the parents itself: --from, --to and --to-type do not go with it"))
+	case len(o.files.inventories) > 0 && o.where.server.address != "":
+		return usage(cmd, errors.New("--server and --inventory exclude each other"))
 	case !o.missing && (o.dryRun || len(o.files.inventories) > 0):
 		return usage(cmd, errors.New("--dry-run and --inventory go with --missing"))
 	case o.tries < 2 || o.tries > 1000:
@@ -170,22 +183,38 @@ func (s *session) interrupted(err error) error {
 
 // proved is one proof that was made, for -o json.
 type proved struct {
-	File  string        `json:"file"`
+	File  string        `json:"file,omitempty"`
+	Order *api.Canary   `json:"order,omitempty"` // by which a server had it made
 	Proof *compat.Proof `json:"proof"`
 }
 
 // keep keeps a proof.
 func (s *session) keep(p *compat.Proof) (proved, error) {
 	file, err := s.store.Add(p)
-	return proved{file, p}, err
+	return proved{File: file, Proof: p}, err
 }
 
 func runProve(cmd *cobra.Command, opts *proveOptions) error {
 	if err := opts.check(cmd); err != nil {
 		return err
 	}
-	if opts.missing {
+	if between := opts.from != "" || opts.to != ""; between || opts.missing && len(opts.files.inventories) == 0 {
+		c, err := opts.where.find(cmd)
+		if err != nil {
+			return err
+		}
+		if c != nil {
+			defer c.Close()
+			return opts.runFleet(cmd, c)
+		}
+	}
+	switch {
+	case opts.missing && len(opts.files.inventories) == 0:
+		return usage(cmd, fmt.Errorf("--missing needs --inventory, or a server: set %s, or give --server", serverVariable))
+	case opts.missing:
 		return runMissing(cmd, opts)
+	case opts.where.server.address != "":
+		return usage(cmd, errors.New("a server orders canaries between two hosts: --from HOST --to HOST"))
 	}
 	s, err := openSession(cmd, &opts.catalogs, opts.tries, opts.scratch)
 	if err != nil {
@@ -301,7 +330,11 @@ func printProofs(cmd *cobra.Command, made []proved) {
 		for _, line := range m.Proof.Log {
 			cmd.Println("kernel: " + clean(line))
 		}
-		cmd.Println("kept in " + clean(m.File))
+		if m.Order != nil {
+			cmd.Println("kept by the server as " + clean(m.Order.Proof))
+		} else {
+			cmd.Println("kept in " + clean(m.File))
+		}
 	}
 }
 
