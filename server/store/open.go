@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -31,11 +32,12 @@ type Embedded struct {
 	Log string
 }
 
-// The store is small: what is kept of old revisions is an hour's, for those who
-// resume a stream, and a store that grew beyond this was not meant.
+// The store is small: what is kept of old revisions is an hour's, or historySize,
+// for those who resume a stream, and a store that grew beyond this was not meant.
 const (
-	quota     = 2 << 30
-	retention = "1h"
+	quota         = 2 << 30
+	retention     = "1h"
+	snapshotEvery = 1000 // transactions
 )
 
 // startWait is how long etcd may take to read its directory.
@@ -59,6 +61,8 @@ func (e Embedded) Open(ctx context.Context) (*Store, error) {
 	}
 	cfg.UnsafeNoFsync = e.Unsynced
 	cfg.QuotaBackendBytes = quota
+	// What was written last is in memory too, for members that lag: there are none.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotEvery, 1
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, retention
 	cfg.ListenPeerUrls, cfg.ListenClientUrls, cfg.AdvertiseClientUrls = nil, nil, nil
 	cfg.ListenClientHttpUrls = nil
@@ -83,7 +87,12 @@ func (e Embedded) Open(ctx context.Context) (*Store, error) {
 		return nil, fmt.Errorf("open the store in %s: it did not start: %w", e.Dir, ctx.Err())
 	}
 	client := v3client.New(etcd.Server)
+	bounded, stop := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() { bound(bounded, etcd, client) })
 	return open(ctx, client, prefix(e.Prefix), func() error {
+		stop()
+		all.Wait()
 		err := client.Close()
 		etcd.Close()
 		unlock()
