@@ -89,11 +89,7 @@ func (s *Server) StartDrain(ctx context.Context, by, key string, order api.Drain
 	d.Builds = s.view.builds(d.wave())
 	t := store.Txn{If: []store.Guard{{Key: store.Key(store.Drain, id)}}, Then: []store.Write{{Key: store.Key(store.Drain, id), Value: encode(d)}}}
 	if len(owners) > 0 {
-		data, err := pack(owners)
-		if err != nil {
-			return nil, err
-		}
-		t.Then = append(t.Then, store.Write{Key: store.Key(store.Owners, id), Value: data})
+		t.Then = append(t.Then, store.Write{Key: store.Key(store.Owners, id), Value: pack(owners)})
 	}
 	// A guard that does not hold says that the same request was here before.
 	if _, err := s.commit(ctx, t); err != nil {

@@ -71,6 +71,9 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	}
 	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
+	one := &draft{value: pack(&rec), rec: rec}
+	s.view.drafts.add(name, one)
+	defer s.view.drafts.drop(name, one)
 	for range tries {
 		s.view.mu.RLock()
 		h, static := s.view.hosts[name], s.view.statics[r.Own.Static]
@@ -87,7 +90,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		var list []store.Write
 		guards := []store.Guard{{Key: store.Key(store.Host, name), Revision: h.revision}}
 		if h.Own == nil || h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Own.Static != rec.Own.Static {
-			list = append(list, store.Write{Key: store.Key(store.Host, name), Value: encode(rec)})
+			list = append(list, store.Write{Key: store.Key(store.Host, name), Value: one.value})
 		}
 		if w, ok := s.alive(name, h); ok {
 			list = append(list, w)

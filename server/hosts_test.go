@@ -352,13 +352,25 @@ func TestRestart(t *testing.T) {
 	if g, room := group(answer, "b"); err != nil || g != fleet.Ready || room != 1 {
 		t.Errorf("b: %s, room %d, %v", g, room, err)
 	}
-	// A record that nobody can read does not keep the others from being read.
-	if _, _, err := kept.Commit(t.Context(), store.Txn{Then: []store.Write{{Key: store.Key(store.Host, "broken"), Value: []byte("{")}}}); err != nil {
+	// Records that nobody can read do not keep the others from being read, and one
+	// from before they were compressed is read as the others are.
+	b, err := kept.Get(t.Context(), store.Key(store.Host, "b"))
+	if err != nil {
 		t.Fatal(err)
+	}
+	rec, err := decodeHost(b)
+	if err != nil || b.Value[0] == '{' {
+		t.Errorf("a record of %d bytes: %v", len(b.Value), err)
+	}
+	rec.Own.Host = "c"
+	for name, value := range map[string][]byte{"broken": []byte("{"), "cut": b.Value[:len(b.Value)/2], "c": encode(rec)} {
+		if _, _, err := kept.Commit(t.Context(), store.Txn{Then: []store.Write{{Key: store.Key(store.Host, name), Value: value}}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.stop()
 	s = r.start(kept)
-	if n := len(s.Hosts("", 0).Hosts); n != 2 {
-		t.Errorf("%d hosts", n)
+	if list := s.Hosts("", 0).Hosts; len(list) != 3 || list[2].Name != "c" || list[2].Static != list[1].Static {
+		t.Errorf("%+v", list)
 	}
 }

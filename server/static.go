@@ -4,41 +4,11 @@ package server
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-
-	"github.com/klauspost/compress/zstd"
 
 	"kindred/api"
 	"kindred/inventory"
 	"kindred/server/store"
 )
-
-// pack compresses a record that is long, and of which much is alike: a static
-// part, the owners of a drain.
-func pack(value any) ([]byte, error) {
-	z, err := zstd.NewWriter(nil)
-	if err != nil {
-		return nil, fmt.Errorf("compress a record: %w", err)
-	}
-	return z.EncodeAll(encode(value), nil), z.Close()
-}
-
-func unpack(data []byte, into any) error {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(4*api.MaxStatic))
-	if err != nil {
-		return fmt.Errorf("read a compressed record: %w", err)
-	}
-	defer z.Close()
-	text, err := z.DecodeAll(data, nil)
-	if err != nil {
-		return fmt.Errorf("read a compressed record: %w", err)
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("read a compressed record: %w", err)
-	}
-	return nil
-}
 
 // Static keeps the static part of some hosts' inventories, once.
 func (s *Server) Static(ctx context.Context, hash string, static *inventory.Inventory) error {
@@ -58,12 +28,8 @@ func (s *Server) Static(ctx context.Context, hash string, static *inventory.Inve
 	if known {
 		return nil
 	}
-	data, err := pack(static)
-	if err != nil {
-		return err
-	}
 	key := store.Key(store.Static, hash)
-	ok, err := s.commit(ctx, store.Txn{If: []store.Guard{{Key: key}}, Then: []store.Write{{Key: key, Value: data}}})
+	ok, err := s.commit(ctx, store.Txn{If: []store.Guard{{Key: key}}, Then: []store.Write{{Key: key, Value: pack(static)}}})
 	if err == nil && !ok { // another host of this make was first
 		_, err = s.read(ctx, store.Static, hash)
 	}

@@ -213,8 +213,11 @@ func (s *Server) eventsOf(r *store.Record, devices map[string][]inventory.Device
 			e.Host = new(s.view.describe(name))
 		}
 		s.view.mu.RUnlock()
-		var rec hostRecord
-		if kind != store.Host || decode(r, &rec) != nil {
+		if kind != store.Host {
+			return []api.Event{e}
+		}
+		rec, err := decodeHost(r)
+		if err != nil {
 			return []api.Event{e}
 		}
 		var now []inventory.Device

@@ -117,8 +117,8 @@ func (v *view) takeStatic(r *store.Record, hash string) error {
 }
 
 func (v *view) takeHost(r *store.Record, name string) error {
-	var rec hostRecord
-	if err := decode(r, &rec); err != nil {
+	rec, err := v.drafts.read(r, name)
+	if err != nil {
 		return err
 	}
 	h := v.host(name)

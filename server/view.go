@@ -91,13 +91,14 @@ type view struct {
 	counted    map[string]bool             // static parts that the index knows
 
 	arrivals arrivals
+	drafts   drafts
 
 	wakeMu sync.Mutex
 	wakes  map[string]chan struct{} // by host: closed when its assignments may have changed
 }
 
 func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
-	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), arrivals: newArrivals(), wakes: make(map[string]chan struct{})}
+	v := &view{catalogs: catalogs, log: log, moved: make(chan struct{}), arrivals: newArrivals(), drafts: newDrafts(), wakes: make(map[string]chan struct{})}
 	v.clear()
 	v.engine = compat.NewEngine(catalogs, nil)
 	v.index.Store(fleet.NewIndex(v.engine))
