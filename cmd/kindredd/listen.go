@@ -194,6 +194,10 @@ func listenUnix(name string) (net.Listener, error) {
 	return l, nil
 }
 
+// headers is how much a connection may remember of headers, in bytes. Each agent
+// has a connection for ever, and asks seldom: memory is worth more than bytes.
+const headers = 256
+
 // goodbye is how long requests under way may take when the server stops.
 const goodbye = 3 * time.Second
 
@@ -205,6 +209,7 @@ func (l *listeners) serve(ctx context.Context, h http.Handler, own *tls.Config) 
 	for _, one := range l.list {
 		s := &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+			HTTP2:       &http.HTTP2Config{MaxDecoderHeaderTableSize: headers, MaxEncoderHeaderTableSize: headers},
 			BaseContext: func(net.Listener) context.Context { return ctx }, // streams end with the server
 			ConnContext: server.ConnIdentity,
 		}

@@ -70,7 +70,15 @@ and of which a copy belongs into a safe: a backup of the store does not have it.
 	return cmd
 }
 
+// garbage is how much of what is not needed any more may be in memory, in percent
+// of what is: most of a server's memory is the fleet and its agents' connections,
+// which stay.
+const garbage = 50
+
 func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	if opts.ttl < 0 || opts.interval < 0 || opts.timeout < 0 {
 		return usage(cmd, errors.New("a time span is negative"))
 	}
