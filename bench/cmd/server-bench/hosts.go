@@ -86,13 +86,9 @@ func runHosts(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(lines.Bytes(), &h.job); err != nil {
 		return fmt.Errorf("the job: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	begin := time.Now()
-	var all sync.WaitGroup
-	defer all.Wait()
-	defer cancel()
-	if err := h.join(ctx, &all); err != nil {
+	// The hosts end with the process: twenty thousand goodbyes are not waited for.
+	if err := h.join(ctx); err != nil {
 		return err
 	}
 	if err := say.Encode(word{Joined: time.Since(begin)}); err != nil {
@@ -116,7 +112,7 @@ func runHosts(ctx context.Context, in io.Reader, out io.Writer) error {
 }
 
 // join makes every host report for the first time, and live from then on.
-func (h *hosts) join(ctx context.Context, all *sync.WaitGroup) error {
+func (h *hosts) join(ctx context.Context) error {
 	var err error
 	if h.made, err = fleets.New(h.job.Seed, h.job.Size); err != nil {
 		return err
@@ -151,9 +147,9 @@ func (h *hosts) join(ctx context.Context, all *sync.WaitGroup) error {
 				failed.add(err)
 				return
 			}
-			all.Go(func() { h.live(ctx, a) })
+			go h.live(ctx, a)
 			if !h.job.Observe {
-				all.Go(func() { h.listen(ctx, a) })
+				go h.listen(ctx, a)
 			}
 		})
 	}

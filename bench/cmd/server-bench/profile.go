@@ -27,17 +27,18 @@ func (r *run) profiles(ctx context.Context) <-chan error {
 		seconds := int(r.duration.Seconds() / 2)
 		done <- errors.Join(
 			os.MkdirAll(r.profile, 0o755),
-			r.fetch(ctx, fmt.Sprintf("profile?seconds=%d", seconds), "cpu.prof"),
-			r.fetch(ctx, "heap?gc=1", "heap.prof"),
-			r.fetch(ctx, "allocs", "allocs.prof"),
-			r.fetch(ctx, "goroutine", "goroutine.prof"),
+			r.fetch(ctx, fmt.Sprintf("debug/pprof/profile?seconds=%d", seconds), "cpu.prof"),
+			r.fetch(ctx, "metrics", "metrics.txt"),
+			r.fetch(ctx, "debug/pprof/heap?gc=1", "heap.prof"),
+			r.fetch(ctx, "debug/pprof/allocs", "allocs.prof"),
+			r.fetch(ctx, "debug/pprof/goroutine", "goroutine.prof"),
 		)
 	}()
 	return done
 }
 
 func (r *run) fetch(ctx context.Context, what, name string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.Plain+"/debug/pprof/"+what, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.Plain+"/"+what, nil)
 	if err != nil {
 		return err
 	}
