@@ -19,6 +19,7 @@ import (
 
 	"kindred/compat"
 	"kindred/host/facts"
+	"kindred/libvirt/hook"
 )
 
 type pkg struct {
@@ -233,6 +234,7 @@ func TestExamples(t *testing.T) {
 	for file, parse := range map[string]func([]byte) error{
 		"docs/catalogs.md":  func(data []byte) error { _, err := compat.ParseCatalog("example", data); return err },
 		"docs/inventory.md": func(data []byte) error { _, err := facts.Parse(data); return err },
+		"docs/libvirt.md":   func(data []byte) error { _, err := hook.ParseConfig(data); return err },
 	} {
 		data, err := os.ReadFile(file)
 		if err != nil {
