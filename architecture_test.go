@@ -69,6 +69,7 @@ func TestDirections(t *testing.T) {
 		// One package speaks libvirt's protocol; only commands have to do with VM managers.
 		"github.com/digitalocean/go-libvirt": {"kindred/libvirt"},
 		"kindred/libvirt":                    {"kindred/libvirt", "kindred/cmd", "kindred/lab"},
+		"kindred/qmp":                        {"kindred/qmp", "kindred/cmd", "kindred/lab"},
 		"kindred/vm":                         {"kindred/vm", "kindred/libvirt", "kindred/qmp", "kindred/cmd"},
 		// sim implements host's interfaces, prove uses them, the agent drives both.
 		"kindred/host": {"kindred/host", "kindred/definition", "kindred/cmd", "kindred/lab", "kindred/bench", "kindred/sim", "kindred/prove", "kindred/agent", "kindred/demo"},

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kindred/libvirt"
+	"kindred/qmp"
 	"kindred/vm"
 )
 
@@ -34,10 +35,15 @@ Where libvirt is not what starts VMs, --qmp names one QEMU's own socket.`,
 }
 
 // vmFlags say which VM manager is asked, and what the fleet calls this host.
-type vmFlags struct{ connect, host string }
+type vmFlags struct {
+	connect, host  string
+	qmp, targetQMP string // sockets
+}
 
 func (f *vmFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.connect, "connect", "c", libvirt.System, "which libvirt is asked, `URI`")
+	cmd.Flags().StringVar(&f.qmp, "qmp", "", "ask one QEMU instead, at its QMP `SOCKET`")
+	cmd.MarkFlagsMutuallyExclusive("connect", "qmp")
 }
 
 func (f *vmFlags) addHost(cmd *cobra.Command) {
@@ -50,11 +56,25 @@ const vmLimit = 30 * time.Second
 func (f *vmFlags) open(ctx context.Context) (vm.Manager, error) {
 	ctx, cancel := context.WithTimeout(ctx, vmLimit)
 	defer cancel()
-	c, err := libvirt.Dial(ctx, f.connect)
+	if f.qmp == "" {
+		c, err := libvirt.Dial(ctx, f.connect)
+		if err != nil {
+			return nil, err
+		}
+		return libvirt.Manager{Conn: c}, nil
+	}
+	c, err := qmp.Dial(ctx, f.qmp)
 	if err != nil {
 		return nil, err
 	}
-	return libvirt.Manager{Conn: c}, nil
+	m := qmp.Manager{Conn: c}
+	if f.targetQMP != "" {
+		if m.Target, err = qmp.Dial(ctx, f.targetQMP); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("the target's QEMU: %w", err)
+		}
+	}
+	return m, nil
 }
 
 // guest opens the VM manager and finds a VM with devices.
@@ -71,7 +91,7 @@ func (f *vmFlags) guest(cmd *cobra.Command, name string) (vm.Manager, *vm.Guest,
 	}
 	if err != nil {
 		m.Close()
-		if errors.Is(err, libvirt.ErrNoDomain) {
+		if errors.Is(err, libvirt.ErrNoDomain) || errors.Is(err, qmp.ErrNoGuest) {
 			err = &exitError{exitNoSuch, err}
 		}
 		return nil, nil, err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,11 +41,17 @@ A migration or a claim that was made for the VM before is used. Where the VM doe
 not come to run on the target it stays where it is, and what was made there is
 removed. Ctrl-C has libvirt stop the migration.
 
+With --qmp it is one QEMU's VM, and --to is where the target's QEMU listens. That
+one has to be started with the devices that were prepared for the VM, before: see
+docs/libvirt.md. With --target-qmp it is looked whether it was, and whether the VM
+runs there at last; then the source's QEMU is ended. Else that is left to you.
+
 Exit code: 0 the VM runs on HOST; 4 it cannot go there, 5 there is no room, 3
 something is not known and was not accepted; 1 the move failed.`,
 		Example: `  kindred vm migrate desk host-b
   kindred vm migrate desk host-b --to qemu+tls://host-b.example.org/system
-  kindred vm migrate desk host-b --persistent --undefine-source`,
+  kindred vm migrate desk host-b --persistent --undefine-source
+  kindred vm migrate desk host-b --qmp /run/desk.sock --to tcp:host-b:4444`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return runVMMigrate(cmd, opts, args[0], args[1]) },
 	}
@@ -55,6 +62,7 @@ something is not known and was not accepted; 1 the move failed.`,
 	opts.want.addTerms(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&opts.to.URI, "to", "", "`URI` of the target's libvirt, for this host's (qemu+ssh://HOST/system)")
+	fs.StringVar(&opts.vm.targetQMP, "target-qmp", "", "with --qmp: the target's QEMU, to be asked too, at its `SOCKET`")
 	fs.StringVar(&opts.to.Migrate, "migrate-uri", "", "where the state goes, `URI`, as virsh's --migrateuri")
 	fs.BoolVar(&opts.to.Persist, "persistent", false, "define the VM on the target for good")
 	fs.BoolVar(&opts.to.Undefine, "undefine-source", false, "remove its definition here")
@@ -63,8 +71,24 @@ something is not known and was not accepted; 1 the move failed.`,
 	return cmd
 }
 
+// check refuses flags that do not go together.
+func (o *vmMigrateOptions) check(cmd *cobra.Command) error {
+	switch {
+	case o.vm.qmp == "" && o.vm.targetQMP != "":
+		return usage(cmd, errors.New("--target-qmp goes with --qmp"))
+	case o.vm.qmp != "" && o.to.URI == "":
+		return usage(cmd, errors.New("--qmp needs --to: where the target's QEMU listens, such as tcp:host-b:4444"))
+	case o.vm.qmp != "" && (o.to.Persist || o.to.Undefine || o.to.Migrate != ""):
+		return usage(cmd, errors.New("--persistent, --undefine-source and --migrate-uri are for libvirt, and not for --qmp"))
+	}
+	return nil
+}
+
 func runVMMigrate(cmd *cobra.Command, opts *vmMigrateOptions, name, target string) error {
 	if err := opts.output.check(cmd); err != nil {
+		return err
+	}
+	if err := opts.check(cmd); err != nil {
 		return err
 	}
 	want, err := opts.want.request(cmd, nil)
@@ -81,7 +105,7 @@ func runVMMigrate(cmd *cobra.Command, opts *vmMigrateOptions, name, target strin
 		return err
 	}
 	defer manager.Close()
-	if opts.to.URI == "" {
+	if opts.to.URI == "" { // of libvirt
 		opts.to.URI = "qemu+ssh://" + target + "/system"
 	}
 	here, err := opts.vm.here()
