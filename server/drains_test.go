@@ -658,3 +658,35 @@ func TestDrainWaves(t *testing.T) {
 		t.Errorf("resumed after the last wave: %v", err)
 	}
 }
+
+// TestDrainCanary: a device that a canary order made is nobody's, and gone
+// before the host is empty.
+func TestDrainCanary(t *testing.T) {
+	y := newRack(newMachine("b", 20), newMachine("c", 20))
+	r := y.rig(t)
+	order := ""
+	_, s := y.carryOut(t, r, -1, false, func(round int, s *running) {
+		switch round {
+		case 0:
+			o, err := s.CreateCanary(t.Context(), "test", "", api.CanaryRequest{From: api.CanarySpot{Host: "rack-1"}, To: api.CanarySpot{Host: "b"}, Type: "ns-small"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			order = o.ID
+			y.machine("rack-1").devices = append(y.machine("rack-1").devices, &made{id: "00000000-0000-4000-8000-00000000cafe", typ: "small", open: true})
+		case 6:
+			if d := s.view.drain(y.drain); d.State != api.DrainRunning {
+				t.Errorf("a canary is there, and the drain is %s", d.State)
+			}
+			m := y.machine("rack-1")
+			m.devices = slices.DeleteFunc(m.devices, func(d *made) bool { return d.id == "00000000-0000-4000-8000-00000000cafe" })
+			if _, err := s.CancelCanary(t.Context(), order, 0, "test"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	d, err := s.Drain(t.Context(), y.drain, true)
+	if err != nil || d.Moved != 5 || len(d.Owners) != 5 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
