@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +41,8 @@ type site struct {
 	vms    *hosts.Manager
 	agents map[string]*running
 
-	server *server.Server
+	server *server.Server // the one that runs now
+	serve  func()         // stops it as a killed one, and starts another
 	equip  func(host string, a *agent.Agent) // what agents have besides
 }
 
@@ -111,13 +114,29 @@ func newSite(t *testing.T, builds ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := server.New(server.Config{Store: kept, Catalogs: catalogs, Log: log, SealKey: seal, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond})
+	one := &site{t: t, log: log, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
 	ctx, cancel := context.WithCancel(context.Background())
+	var handler atomic.Pointer[http.Handler]
 	var serving sync.WaitGroup
-	ready := make(chan struct{})
-	serving.Go(func() { _ = s.Run(ctx, func() { close(ready) }) })
-	<-ready
-	web := httptest.NewUnstartedServer(s.Handler())
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*handler.Load()).ServeHTTP(w, r) }))
+	stop := func() {}
+	one.serve = func() {
+		stop()
+		serving.Wait()
+		s := server.New(server.Config{
+			Store: kept, Catalogs: catalogs, Log: log, SealKey: seal, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond,
+			DrainPatience: 2 * time.Second,
+		})
+		var running context.Context
+		running, stop = context.WithCancel(ctx)
+		ready := make(chan struct{})
+		serving.Go(func() { _ = s.Run(running, func() { close(ready) }) })
+		<-ready
+		one.server = s
+		handler.Store(new(s.Handler()))
+		web.CloseClientConnections()
+	}
+	one.serve()
 	web.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return server.WithIdentity(ctx, server.Identity{Name: "test", Admin: true})
 	}
@@ -127,7 +146,7 @@ func newSite(t *testing.T, builds ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := &site{t: t, log: log, client: c, server: s, hosts: make(map[string]*hosts.Host), agents: make(map[string]*running)}
+	one.client = c
 	var list []*hosts.Host
 	for _, build := range builds {
 		build, name, named := strings.Cut(build, ":")
