@@ -73,6 +73,21 @@ type Migrations struct {
 	Revision   int64       `json:"revision"`
 }
 
+// Completion is what is known of a VM that runs on the target.
+type Completion struct {
+	// Rejected are devices of which a driver refused the state at its end. QEMU
+	// resets such a device and lets the VM run: it is there, without its state.
+	Rejected []Rejection `json:"rejected,omitempty" maxItems:"32"`
+	// NoProof says that whether the drivers took the state was not looked at.
+	NoProof bool `json:"no_proof,omitempty"`
+}
+
+// Rejection is one device's state that a driver refused.
+type Rejection struct {
+	Device string `json:"device"` // its id on the target
+	Error  string `json:"error"`
+}
+
 // Abort ends a migration whose VM stayed on the source.
 type Abort struct {
 	Reason string `json:"reason,omitempty"`

@@ -38,6 +38,7 @@ const (
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
 	MoveFailed      Code = "move-failed"
+	DeviceReset     Code = "device-reset"
 	NoAuthority     Code = "no-authority"
 	CanariesUnsafe  Code = "canaries-unsafe"
 	CanaryForbidden Code = "canary-forbidden"
@@ -81,6 +82,7 @@ var codes = map[Code]struct {
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
 	MoveFailed:      {409, "moves of this owner failed again and again"},
+	DeviceReset:     {409, "a driver refused the state of a device, which was reset: its VM runs on without it"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
 	CanariesUnsafe:  {409, "the driver's catalog says that canaries are unsafe"},
 	CanaryForbidden: {409, "the host's operator does not allow canaries there"},

@@ -188,9 +188,18 @@ func (c *Client) HandOver(ctx context.Context, id string) (*api.Migration, error
 	return ask[api.Migration](ctx, c, request{method: http.MethodPost, path: path(api.PathHandOver, id)})
 }
 
-// Complete says that the VM runs on the target.
+// Complete says that the VM runs on the target, with all its devices' state.
 func (c *Client) Complete(ctx context.Context, id string) (*api.Migration, error) {
-	return ask[api.Migration](ctx, c, request{method: http.MethodPost, path: path(api.PathComplete, id)})
+	return c.CompleteWith(ctx, id, nil)
+}
+
+// CompleteWith says that the VM runs on the target, and what else is known.
+func (c *Client) CompleteWith(ctx context.Context, id string, with *api.Completion) (*api.Migration, error) {
+	r := request{method: http.MethodPost, path: path(api.PathComplete, id)}
+	if with != nil {
+		r.body = with
+	}
+	return ask[api.Migration](ctx, c, r)
 }
 
 // Abort says that the VM stays on the source.

@@ -337,7 +337,22 @@ func (s *Server) registerMigrations(a huma.API) {
 		})
 	}
 	step("hand-over-migration", api.PathHandOver, "Take the prepared devices: the VM's state may move from now on", s.HandOver)
-	step("complete-migration", api.PathComplete, "The VM runs on the target: the target is the owner", s.Complete)
+	type completed struct {
+		OneOf
+		Body *api.Completion
+	}
+	took := func(ctx context.Context, in *completed) error { return s.mayTake(ctx, in.ID) }
+	doIf(a, op("complete-migration", http.MethodPost, api.PathComplete, "The VM runs on the target: the target is the owner"), took, func(ctx context.Context, in *completed) (*api.Migration, error) {
+		match, err := in.match()
+		if err != nil {
+			return nil, err
+		}
+		with := api.Completion{}
+		if in.Body != nil {
+			with = *in.Body
+		}
+		return s.CompleteWith(ctx, in.ID, match, with)
+	})
 	type ending struct {
 		OneOf
 		Body api.Abort

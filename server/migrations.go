@@ -243,12 +243,40 @@ func (s *Server) HandOver(ctx context.Context, id string, match int64) (*api.Mig
 
 // Complete makes the target the owner.
 func (s *Server) Complete(ctx context.Context, id string, match int64) (*api.Migration, error) {
+	return s.CompleteWith(ctx, id, match, api.Completion{})
+}
+
+// CompleteWith makes the target the owner. That a device's state was refused
+// counts whenever it is said: somebody may have said before that the VM runs.
+func (s *Server) CompleteWith(ctx context.Context, id string, match int64, with api.Completion) (*api.Migration, error) {
 	return s.changeMigration(ctx, id, match, func(m *migrationRecord, now time.Time) (bool, error) {
-		if m.State == api.HandedOver {
+		open := m.State == api.HandedOver
+		changed, err := complete(&m.Migration, now)
+		if err != nil {
+			return false, err
+		}
+		if open && !with.NoProof {
 			m.result = compat.Accepted
 		}
-		return complete(&m.Migration, now)
+		return m.reset(with.Rejected) || changed, nil
 	})
+}
+
+// reset puts on record which devices were, and reports whether that was not there.
+func (m *migrationRecord) reset(rejected []api.Rejection) (changed bool) {
+	if len(rejected) == 0 || m.Code == api.DeviceReset {
+		return false
+	}
+	m.rejected = make(map[string]string)
+	m.Code, m.Reason = api.DeviceReset, "the VM runs on "+m.Target+", and a driver refused the state, so that the device was reset: "
+	for i, r := range rejected {
+		m.rejected[r.Device] = r.Error
+		if i > 0 {
+			m.Reason += "; "
+		}
+		m.Reason += r.Device + ": " + r.Error
+	}
+	return true
 }
 
 // Abort leaves the source the owner.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -143,23 +144,32 @@ func (s *Server) registerProofs(a huma.API) {
 	})
 }
 
-// observed are the proofs that a migration's end makes.
+// observed are the proofs that a migration's end makes. Devices of one type that
+// moved between the same builds prove the same: one, and of one that was refused
+// and one that was not, the refusal.
 func (m *migrationRecord) observed(c *claimRecord, now time.Time) ([]store.Write, error) {
-	var list []store.Write
+	byKey := make(map[string]compat.Proof)
 	for i := range c.Devices {
-		if m.result == "" || c.Devices[i].Proof == nil {
+		result, detail := m.result, m.detail
+		if text, ok := m.rejected[c.Devices[i].Device]; ok {
+			result, detail = compat.Rejected, text
+		}
+		if result == "" || c.Devices[i].Proof == nil {
 			continue
 		}
 		p := *c.Devices[i].Proof
-		p.Grade, p.Result, p.Tries, p.Time, p.Detail = compat.Observed, m.result, 1, now.Truncate(time.Second), m.detail
-		w, err := keep(&proofs.File{Proofs: []compat.Proof{p}})
+		p.Grade, p.Result, p.Tries, p.Time, p.Detail = compat.Observed, result, 1, now.Truncate(time.Second), detail
+		if known, ok := byKey[p.Key()]; !ok || known.Result != compat.Rejected {
+			byKey[p.Key()] = p
+		}
+	}
+	var list []store.Write
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		w, err := keep(&proofs.File{Proofs: []compat.Proof{byKey[key]}})
 		if err != nil {
 			return nil, err
 		}
-		// Devices of one type that moved between the same builds prove the same.
-		if !slices.ContainsFunc(list, func(o store.Write) bool { return o.Key == w.Key }) {
-			list = append(list, w)
-		}
+		list = append(list, w)
 	}
 	return list, nil
 }

@@ -50,8 +50,9 @@ type migrationRecord struct {
 	Round  int    `json:"round,omitempty"` // of the drain that it is part of
 
 	// What the change under way shows of the drivers; it becomes a proof.
-	result compat.Result
-	detail string
+	result   compat.Result
+	detail   string
+	rejected map[string]string // target's device -> the error
 }
 
 // hostState is what this server knows of a host. It does not change.

@@ -113,6 +113,6 @@ type Fleet interface {
 	CreateMigration(ctx context.Context, key string, r *api.MigrationRequest) (*api.Migration, error)
 	Migration(ctx context.Context, id string) (*api.Migration, error)
 	HandOver(ctx context.Context, id string) (*api.Migration, error)
-	Complete(ctx context.Context, id string) (*api.Migration, error)
+	CompleteWith(ctx context.Context, id string, with *api.Completion) (*api.Migration, error)
 	Abort(ctx context.Context, id string, a *api.Abort) (*api.Migration, error)
 }

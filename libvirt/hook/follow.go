@@ -49,17 +49,23 @@ type Follower struct {
 	// ReadLog is QEMU's log of a domain from an offset.
 	ReadLog func(name string, from int64) []byte
 
-	seen, arrived bool // the domain was here, had its state
-	redefined     bool // its definition was looked at
+	seen      bool      // the domain was here
+	arrived   time.Time // when it was seen to have its state
+	redefined bool      // its definition was looked at
+	told      bool      // the server was told that it arrived
 }
 
 // How often is looked without a reason, at the domain and at the server.
 const (
 	lookEvery = 500 * time.Millisecond
 	askEvery  = 5 * time.Second
+	// logTakes is how long what QEMU prints may take into its log.
+	logTakes = time.Second
 	// beyond is how long a follower goes on after the deadline of a migration whose
 	// domain is not on its way any more: the server settles it then.
 	beyond = 2 * time.Minute
+	// longest is how long the server is tried that is to be told of an arrival.
+	longest = 24 * time.Hour
 )
 
 // Run follows a move until it is over, or nothing more can be found out.
@@ -98,7 +104,7 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 			switch {
 			case err != nil:
 				warn(err)
-			case now.State.Over() || now.State == api.Completing:
+			case now.State.Over() || now.State == api.Completing && f.told:
 				f.Log.Info("a migration ended", "migration", now.ID, "state", now.State, "reason", now.Reason)
 				return nil
 			default:
@@ -110,7 +116,8 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 		if m != nil && m.Deadline.After(end) {
 			end = m.Deadline
 		}
-		if time.Since(end) > beyond && (lost != nil || sight.Phase != Incoming) {
+		unclear := f.arrived.IsZero() && (lost != nil || sight.Phase == Absent)
+		if time.Since(end) > beyond && unclear || !f.arrived.IsZero() && time.Since(f.arrived) > longest {
 			return fmt.Errorf("migration %s: its deadline passed, and it is not known how it ended: the server finds out from both hosts", move.Migration)
 		}
 		select {
@@ -161,9 +168,13 @@ const (
 // judge says what is to be said of what is seen.
 func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 	here := f.here(s, move)
-	f.arrived = f.arrived || here && s.Phase == Arrived
+	if f.arrived.IsZero() && here && s.Phase == Arrived {
+		f.arrived = now
+	}
 	switch {
-	case f.arrived: // also if it ended meanwhile, and the server was not told
+	case !f.arrived.IsZero() && now.Sub(f.arrived) < logTakes:
+		return wait, ""
+	case !f.arrived.IsZero(): // also if it ended meanwhile, and the server was not told
 		return complete, ""
 	case here:
 		return wait, ""
@@ -178,8 +189,18 @@ func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 // say tells the server what was found out, unless it knows.
 func (f *Follower) say(ctx context.Context, m *api.Migration, move *Move, w word, reason string) (*api.Migration, error) {
 	switch {
-	case w == complete && (m.State == api.HandedOver || m.State == api.Aborting):
-		return f.Fleet.Complete(ctx, m.ID)
+	case w == complete && !f.told:
+		rejected := resets(f.ReadLog(move.Name, move.Log), move.Devices)
+		for _, r := range rejected {
+			f.Log.Error("a driver refused the state of a device at its end: it was reset, and the VM runs on without it", "domain", move.Name, "device", r.Device, "err", r.Error)
+		}
+		f.told = len(rejected) == 0 && (m.State == api.Completing || m.State == api.Completed)
+		if f.told { // somebody said so, and there is nothing to be added
+			return m, nil
+		}
+		now, err := f.Fleet.CompleteWith(ctx, m.ID, &api.Completion{Rejected: rejected})
+		f.told = err == nil
+		return now, err
 	case w == abort && (m.State == api.HandedOver || m.State == api.Prepared || m.State == api.Claimed):
 		a := &api.Abort{Reason: reason}
 		if m.State == api.HandedOver && f.seen {

@@ -68,6 +68,11 @@ qemu-system-x86_64: load of migration failed: Invalid argument
 	cutLog = `qemu-system-x86_64: error while loading state for instance 0x0 of device '0000:00:03.0/vfio'
 qemu-system-x86_64: load of migration failed: Input/output error
 `
+	// What QEMU 10.0 prints on the target when a driver refuses the state at its end.
+	resetLog = `2026-11-23T09:00:00.000000Z qemu-system-x86_64: ffff` + "f4f2-509f-382f-3c1e-e6bfe0fa1001" + `: Failed setting device state to RUNNING_P2P. Recover state is ERROR. Resetting device: Input/output error
+`
+	otherLog = `qemu-system-x86_64: 0000:00:03.0: Failed setting device state to RUNNING_P2P. Recover state is ERROR. Resetting device: Input/output error
+`
 	ramLog = `qemu-system-x86_64: error while loading state for instance 0x0 of device 'ram'
 qemu-system-x86_64: load of migration failed: Invalid argument
 `
@@ -84,10 +89,14 @@ func TestFollow(t *testing.T) {
 
 		said     string
 		rejected bool
+		reset    bool
 		says     string        // with what the follower gives up
 		most     time.Duration // until it knows; what it aborts it watches a little longer
 	}{
 		"it arrives":                 {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, said: "complete x", most: 6 * s},
+		"it is reset at the end":     {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
+		"some device is":             {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, log: otherLog, said: "complete with a rejection x", reset: true, most: 6 * s},
+		"after it was said":          {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, state: api.Completing, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
 		"it takes an hour":           {acts: []act{{phase: Absent}, {s, Incoming, false}, {60 * min, Arrived, false}}, said: "complete x", most: 61 * min},
 		"it appears late":            {acts: []act{{phase: Absent}, {20 * s, Incoming, false}, {40 * s, Arrived, false}}, said: "complete x", most: 41 * s},
 		"it never comes":             {acts: []act{{phase: Absent}}, said: "abort x", most: 32 * s},
@@ -105,7 +114,7 @@ func TestFollow(t *testing.T) {
 		"somebody gave it up":    {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}}, state: api.Aborting, said: "complete x", most: 4 * s},
 		"it was never handed on": {acts: []act{{phase: Absent}}, state: api.Prepared, said: "abort x", most: 32 * s},
 		"it is over":             {acts: []act{{phase: Incoming}}, state: api.Aborted, most: s},
-		"it is said already":     {acts: []act{{phase: Arrived}}, state: api.Completing, most: s},
+		"it is said already":     {acts: []act{{phase: Arrived}}, state: api.Completing, most: 2 * s},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -140,8 +149,11 @@ func TestFollow(t *testing.T) {
 				if said := strings.Join(server.Said, ", "); said != c.said {
 					t.Errorf("it said %q, want %q", said, c.said)
 				}
-				if came := c.said == "complete x" || c.state == api.Completing; (libvirt.redefined == 1) != came || libvirt.redefined > 1 {
+				if came := strings.HasPrefix(c.said, "complete ") || c.state == api.Completing; (libvirt.redefined == 1) != came || libvirt.redefined > 1 {
 					t.Errorf("what is defined was changed %d times", libvirt.redefined)
+				}
+				if reset := server.Resets; (len(reset) == 1) != c.reset || c.reset && (reset[0].Device != move.Devices[0] || !strings.Contains(reset[0].Error, "RUNNING_P2P")) {
+					t.Errorf("reset: %+v", reset)
 				}
 				if rejected := server.End.Rejected != ""; rejected != c.rejected || rejected && !strings.Contains(server.End.Rejected, "Invalid argument") {
 					t.Errorf("rejected: %q", server.End.Rejected)

@@ -63,7 +63,7 @@ func TestTake(t *testing.T) {
 		"no room":         {text: mdevVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
 		"never in use":    {text: mdevVM, fleet: &vmtest.Fleet{Refusals: many(refusal(api.NotInUse))}, says: "as told", most: vm.Patience + time.Second},
 		"ambiguous":       {text: vfVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.Ambiguous)}}, says: "kindred vm migrate"},
-		"it arrived":      {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Completing, vmID, mdev, "b")}}, says: "run on b already"},
+		"it arrived":      {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour, Known: []*api.Migration{vmtest.Begun("x", api.Completing, vmID, mdev, "b")}}, says: "run on b already"},
 		"cannot be made":  {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Second, Fails: "no bus"}, says: "no bus", said: "begin m1"},
 		"not in time":     {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour}, says: "in time", said: "begin m1, abort m1", most: time.Minute},
 		"nor another's":   {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour, Known: []*api.Migration{vmtest.Begun("x", api.Claimed, vmID, mdev, "b")}}, says: "in time", most: time.Minute},

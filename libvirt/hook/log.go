@@ -8,7 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
+
+	"kindred/api"
 )
 
 // logDir is where libvirt keeps what each domain's QEMU prints.
@@ -57,6 +61,33 @@ func Rejection(log []byte) string {
 		}
 	}
 	return string(failed) + ": " + string(bytes.TrimSpace(why[1]))
+}
+
+// resetLine is what QEMU prints when a device does not go into a state, and is
+// reset (hw/vfio/migration.c, vfio_migration_set_state). When that is the state to
+// run in, on the target, the driver refused the whole at its end: QEMU lets the VM
+// run all the same, and libvirt hears of no error.
+var resetLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`([0-9A-Fa-f:.-]+): (Failed setting device state to [^\n]+)`)
+})
+
+// resets are the devices that were, as the target's log has it. Of one that the log
+// names in another way each device may be meant.
+func resets(log []byte, devices []string) (list []api.Rejection) {
+	said := make(map[string]bool)
+	for _, line := range resetLine().FindAllSubmatch(log, -1) {
+		meant := devices
+		if name := strings.ToLower(string(line[1])); slices.Contains(devices, name) {
+			meant = []string{name}
+		}
+		for _, d := range meant {
+			if !said[d] {
+				said[d] = true
+				list = append(list, api.Rejection{Device: d, Error: string(bytes.TrimSpace(line[2]))})
+			}
+		}
+	}
+	return list
 }
 
 // ReadLog reads what a domain's QEMU printed, from an offset.

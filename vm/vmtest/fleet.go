@@ -29,6 +29,8 @@ type Fleet struct {
 
 	Said []string  // what was changed, in order
 	End  api.Abort // how it was aborted last
+	// Resets are devices that were said to have been reset.
+	Resets []api.Rejection
 
 	mu   sync.Mutex
 	keys map[string]string // of what was made -> its id
@@ -63,6 +65,8 @@ func (f *Fleet) work() {
 			m.State, m.Changed = api.Prepared, time.Now()
 		case m.State == api.Aborting:
 			m.State, m.Changed = api.Aborted, time.Now()
+		case m.State == api.Completing:
+			m.State, m.Changed = api.Completed, time.Now()
 		}
 	}
 }
@@ -154,9 +158,17 @@ func (f *Fleet) HandOver(_ context.Context, id string) (*api.Migration, error) {
 	return f.change(id, "hand-over", api.HandedOver)
 }
 
-// Complete completes.
-func (f *Fleet) Complete(_ context.Context, id string) (*api.Migration, error) {
-	return f.change(id, "complete", api.Completing)
+// CompleteWith completes; what was completed may be completed again.
+func (f *Fleet) CompleteWith(_ context.Context, id string, with *api.Completion) (*api.Migration, error) {
+	what := "complete"
+	if with != nil && with.NoProof {
+		what = "complete without proof"
+	}
+	if with != nil && len(with.Rejected) > 0 {
+		what = "complete with a rejection"
+		f.Resets = with.Rejected
+	}
+	return f.change(id, what, api.Completing)
 }
 
 // Abort aborts.
@@ -175,7 +187,7 @@ func (f *Fleet) change(id, what string, state api.MigrationState) (*api.Migratio
 		return nil, err
 	}
 	m := f.find(id)
-	if m.State.Over() {
+	if m.State.Over() && (m.State != api.Completed || state != api.Completing) {
 		return nil, api.NewProblem(api.WrongState, "%s", m.State)
 	}
 	m.State, m.Changed = state, time.Now()
