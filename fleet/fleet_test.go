@@ -211,6 +211,16 @@ func TestSource(t *testing.T) {
 }
 
 func TestMatrix(t *testing.T) {
+	for seed := range uint64(20) {
+		f := newSmall(seed).fleet()
+		cells := 0
+		for _, typ := range f.Matrix().Types {
+			cells += len(typ.Cells)
+		}
+		if n := f.Cells(); n != cells {
+			t.Errorf("fleet %d: %d cells are foretold, there are %d", seed, n, cells)
+		}
+	}
 	f, err := New(newEngine(t), []*inventory.Inventory{
 		newHost("02", newType("u", "1", 1)), newHost("00", newType("t", "5", 1)), newHost("01", newType("t", "6", 1)),
 	})

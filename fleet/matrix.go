@@ -32,6 +32,27 @@ type Cell struct {
 	Text    string         `json:"text"`
 }
 
+// Cells is how many a matrix has at most.
+func (f *Fleet) Cells() (n int) {
+	offering := make(map[inventory.TypeName]int) // hosts
+	for _, c := range f.cells {
+		if c == nil {
+			continue
+		}
+		seen := make(map[inventory.TypeName]bool)
+		for i := range c.layout.offers {
+			if name := c.layout.offers[i].typ.TypeName; !seen[name] {
+				seen[name] = true
+				offering[name] += c.members.size
+			}
+		}
+	}
+	for _, hosts := range offering {
+		n += hosts * (f.hosts.size - 1)
+	}
+	return n
+}
+
 // Matrix answers for every type and every ordered pair of hosts. Pairs of
 // layouts are judged once.
 func (f *Fleet) Matrix() *Matrix {

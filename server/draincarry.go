@@ -178,15 +178,10 @@ func (s *Server) beginMove(ctx context.Context, d *drainRecord, m *fleet.Move) e
 }
 
 // moving counts a drain's moves that are under way.
-func (v *view) moving(id string) (n int) {
+func (v *view) moving(id string) int {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	for m := range v.ofDrain[id] {
-		if underWay(v.migrations[m].State) {
-			n++
-		}
-	}
-	return n
+	return v.tallies[id].moving
 }
 
 // about is what is known of a host: while that is the same, it refuses again.

@@ -86,7 +86,9 @@ func (s *Server) StartDrain(ctx context.Context, by, key string, order api.Drain
 	if err != nil {
 		return nil, err
 	}
-	d.Builds = s.view.builds(d.wave())
+	if d.Wave > 0 {
+		d.Builds = s.view.builds(d.wave())
+	}
 	t := store.Txn{If: []store.Guard{{Key: store.Key(store.Drain, id)}}, Then: []store.Write{{Key: store.Key(store.Drain, id), Value: encode(d)}}}
 	if len(owners) > 0 {
 		t.Then = append(t.Then, store.Write{Key: store.Key(store.Owners, id), Value: pack(owners)})
@@ -137,22 +139,34 @@ func (v *view) drain(id string) *drainRecord {
 func (v *view) shown(d *drainRecord) *api.Drain {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.tally(d)
+	return v.told(d)
 }
 
-// tally counts what is under way and what was moved. The caller holds the lock.
-func (v *view) tally(d *drainRecord) *api.Drain {
-	told := d.Drain
-	told.Moving, told.Moved = 0, 0
-	for id := range v.ofDrain[d.ID] {
-		switch m := v.migrations[id]; {
-		case underWay(m.State):
-			told.Moving++
-		case m.Host == m.Target:
-			told.Moved++
-		}
-	}
+// told is the same. The caller holds the lock.
+func (v *view) told(d *drainRecord) *api.Drain {
+	told, n := d.Drain, v.tallies[d.ID]
+	told.Moving, told.Moved = n.moving, n.moved
 	return &told
+}
+
+// tally is how many of a drain's moves are under way, and have ended on the
+// target.
+type tally struct{ moving, moved int }
+
+// tally counts a migration of a drain, or counts it no more. The caller holds the
+// lock.
+func (v *view) tally(m *api.Migration, by int) {
+	if m.Drain == "" {
+		return
+	}
+	n := v.tallies[m.Drain]
+	switch {
+	case underWay(m.State):
+		n.moving += by
+	case m.Host == m.Target:
+		n.moved += by
+	}
+	put(v.tallies, m.Drain, n, n == tally{})
 }
 
 // underWay reports whether a migration counts as a move at this moment: from its
@@ -175,7 +189,7 @@ func (s *Server) Drains(after string, limit int, all bool) *api.Drains {
 		}
 	}
 	for _, id := range pageOf(open, after, limit, &page.Next) {
-		page.Drains = append(page.Drains, *v.tally(open[id]))
+		page.Drains = append(page.Drains, *v.told(open[id]))
 	}
 	return page
 }

@@ -22,6 +22,8 @@ import (
 const (
 	longest  = 2 * time.Minute // for one answer
 	turnWait = 2 * time.Second // for a turn
+
+	mostCells = 500_000 // of a matrix, which grows with the square of the hosts
 )
 
 // long asks when it has its turn.
@@ -71,7 +73,12 @@ func (s *Server) heard(f *fleet.Fleet) (*fleet.Fleet, int) { return f.Reporting(
 
 // Matrix answers which hosts can send to which.
 func (s *Server) Matrix(ctx context.Context) (*fleet.Matrix, error) {
-	return long(ctx, s, func(f *fleet.Fleet) (*fleet.Matrix, error) { return f.Matrix(), nil })
+	return long(ctx, s, func(f *fleet.Fleet) (*fleet.Matrix, error) {
+		if n := f.Cells(); n > mostCells {
+			return nil, api.NewProblem(api.BadRequest, "a matrix of %d hosts has up to %d cells, and a server answers with %d: ask for targets or reach", f.Hosts(), n, mostCells)
+		}
+		return f.Matrix(), nil
+	})
 }
 
 // Reach answers how far all devices reach, with the room that claims leave.

@@ -154,6 +154,7 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 		drop(v.onHost, old.Source, id)
 		drop(v.onHost, old.Target, id)
 		drop(v.ofDrain, old.Drain, id)
+		v.tally(&old.Migration, -1)
 		delete(v.migrations, id)
 		v.wake(old.Source)
 		v.wake(old.Target)
@@ -169,6 +170,7 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 	v.migrations[id] = m
 	if m.Drain != "" {
 		add(v.ofDrain, m.Drain, id)
+		v.tally(&m.Migration, 1)
 	}
 	if !m.State.Over() {
 		add(v.onHost, m.Source, id)

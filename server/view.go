@@ -86,6 +86,7 @@ type view struct {
 	drains     map[string]*drainRecord
 	owners     map[string][]fleet.Owner   // of drains
 	ofDrain    map[string]map[string]bool // drain -> its migrations
+	tallies    map[string]tally           // of each drain
 	proofs     map[string]*proofs.File    // by key in the store
 	engine     *compat.Engine
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
@@ -113,7 +114,8 @@ func (v *view) clear() {
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
 	v.canaries, v.onCanary = make(map[string]*canaryRecord), make(map[string]map[string]bool)
 	v.rooms, v.devices = make(map[string]int64), make(map[string]store.Record)
-	v.drains, v.owners, v.ofDrain = make(map[string]*drainRecord), make(map[string][]fleet.Owner), make(map[string]map[string]bool)
+	v.drains, v.owners = make(map[string]*drainRecord), make(map[string][]fleet.Owner)
+	v.ofDrain, v.tallies = make(map[string]map[string]bool), make(map[string]tally)
 	v.replicas, v.revoked, v.proofs = make(map[string]bool), make(map[string]trust.Revocation), make(map[string]*proofs.File)
 }
 
