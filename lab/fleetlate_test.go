@@ -5,17 +5,11 @@
 package lab
 
 import (
-	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"kindred/api"
-	"kindred/client"
-	"kindred/compat/proofs"
-	"kindred/fleet"
 )
 
 // fleetLate has nobody say how two migrations ended, and the target's agent dead
@@ -69,63 +63,4 @@ func fleetLate(t *testing.T, f *labFleet) {
 	done()
 	f.stopped(t, "gen9", moved.Devices[0].Target)
 	f.stopped(t, "gen8", devices[1])
-}
-
-// fleetCanary settles a pair of builds of which nobody knows: a canary is
-// recorded on one guest and replayed on another, and the server takes the proof
-// from the second, whose key it trusts.
-func fleetCanary(t *testing.T, f *labFleet) {
-	const device, stream = "83b8f4f2-509f-382f-3c1e-e6bfe0fa5006", "/var/tmp/poor.stream"
-	from, to := f.guests["poor"], f.guests["gen9"]
-	for _, g := range []*Guest{from, to} {
-		sh(f.ctx, t, g.Client, "mkdir -p /var/tmp")
-	}
-	f.inGuest("poor", "kindred", "device", "start", device, "-p", fleetParent, "-t", fleetType)
-	f.reports("poor", device, true)
-	f.asks(3, nil, []string{"build.unproven"}, "targets", device, "--explain")
-	f.asks(3, nil, []string{"not-settled", "build.unproven"}, "claim", "create", device, "--target", "gen9")
-
-	f.inGuest("poor", "kindred", "stream", "record", "--type", fleetType, "--out", stream)
-	data, err := from.Get(f.ctx, stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Put(f.ctx, stream, 0o600, bytes.NewReader(data)); err != nil {
-		t.Fatal(err)
-	}
-	recorder := sh(f.ctx, t, from.Client, "kindred proof key show")
-	if err := to.Put(f.ctx, "/etc/kindred/proof-keys.d/poor.pub", 0o644, strings.NewReader(recorder+"\n")); err != nil {
-		t.Fatal(err)
-	}
-	expect(f.ctx, t, to, 0, []string{"accepted"}, "kindred", "stream", "replay", stream, "--type", fleetType)
-	key := sh(f.ctx, t, to.Client, "kindred proof key show")
-	if err := os.MkdirAll(f.file("keys"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(f.file("keys"), "gen9.pub"), []byte(key+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	f.server.kill()
-	f.startServer() // with the key
-	file, err := proofs.Decode([]byte(sh(f.ctx, t, to.Client, "kindred proof export")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.New([]string{"unix:" + f.file("sock")}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.AddProofs(f.ctx, file); err != nil {
-		t.Fatal(err)
-	}
-	var answer fleet.Targets
-	f.asks(0, &answer, nil, "targets", device)
-	if h := answer.Hosts[0]; h.Host != "gen9" || h.Group != fleet.Ready {
-		t.Errorf("proved, and first comes %s, %s", h.Host, h.Group)
-	}
-	_, m := f.prepare(device, "poor", "gen9")
-	f.asks(0, nil, nil, "migration", "abort", m.ID)
-	f.gets(m.ID, api.Aborted)
-	f.stopped(t, "poor", device)
 }

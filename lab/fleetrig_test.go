@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,10 +35,14 @@ type labFleet struct {
 	server *program
 	guests map[string]*Guest
 	agents map[string]string // process ids, by the host
+	reach  map[string]string // how other guests call a host's port for canaries
 }
 
 // outside is how guests call this machine.
 const outside = "10.0.2.2"
+
+// canaryPort is where a guest's agent receives canaries' states.
+const canaryPort = 7480
 
 // patience is how long anything may take that nobody holds up. Guests are slow
 // where the machine has other work.
@@ -49,12 +54,19 @@ func newFleet(t *testing.T, hosts ...Host) *labFleet {
 	_, a := needLab(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	t.Cleanup(cancel)
+	reach := make(map[string]string)
 	for i := range hosts {
-		hosts[i].Network = new(Network)
+		_, port, _ := net.SplitHostPort(freePort(t))
+		here, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reach[hosts[i].Name] = net.JoinHostPort(outside, port)
+		hosts[i].Network = &Network{Forward: []Forward{{Here: here, There: canaryPort}}}
 		// Of three guests on a busy machine one may have to wait: that is no news.
 		hosts[i].KernelArgs = append(hosts[i].KernelArgs, "rcupdate.rcu_cpu_stall_suppress=1")
 	}
-	f := &labFleet{t: t, ctx: ctx, dir: t.TempDir(), guests: make(map[string]*Guest), agents: make(map[string]string)}
+	f := &labFleet{t: t, ctx: ctx, dir: t.TempDir(), guests: make(map[string]*Guest), agents: make(map[string]string), reach: reach}
 	for _, g := range bootAll(ctx, t, a, hosts...) {
 		f.guests[g.Name] = g
 		installKindred(ctx, t, g)
@@ -241,7 +253,7 @@ func (f *labFleet) outside() string {
 func (f *labFleet) startAgent(host string) {
 	f.t.Helper()
 	f.agents[host] = sh(f.ctx, f.t, f.guests[host].Client,
-		"KINDRED_SERVER=https://"+f.outside()+" kindred agent --manage --verbose --poll 1s >> /var/log/agent 2>&1 < /dev/null & echo $!")
+		"KINDRED_SERVER=https://"+f.outside()+" kindred agent --manage --verbose --poll 1s --scratch /tmp --canary-listen 0.0.0.0:"+strconv.Itoa(canaryPort)+" --canary-reach "+f.reach[host]+" >> /var/log/agent 2>&1 < /dev/null & echo $!")
 }
 
 func (f *labFleet) killAgent(host string) {

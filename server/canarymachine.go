@@ -26,6 +26,9 @@ type canaryRecord struct {
 
 // canaryHalf is what one agent said in this step, beside its phase.
 type canaryHalf struct {
+	// Touched is true once it has begun, in this step or an earlier one: then
+	// something may be there.
+	Touched bool `json:"touched,omitempty"`
 	// Serial and Issued are of the certificate that it speaks with.
 	Serial    string               `json:"serial,omitempty"`
 	Issued    time.Time            `json:"issued,omitzero"`
@@ -64,7 +67,12 @@ func (c *canaryRecord) anew() {
 	c.Begun++
 	c.Token = rand.Text()
 	c.From.Phase, c.To.Phase = "", ""
-	c.Source, c.Target = canaryHalf{}, canaryHalf{}
+	c.forget()
+}
+
+// forget drops what both agents said.
+func (c *canaryRecord) forget() {
+	c.Source, c.Target = canaryHalf{Touched: c.Source.Touched}, canaryHalf{Touched: c.Target.Touched}
 }
 
 // over ends an order. An agent that has not begun has nothing to clear: it asks
@@ -73,10 +81,8 @@ func (c *canaryRecord) over(state api.CanaryState, code api.Code, reason string,
 	c.State, c.Code, c.Reason, c.Changed = state, code, reason, now
 	c.Step++
 	c.Token = ""
-	c.Source, c.Target = canaryHalf{}, canaryHalf{}
-	for _, end := range []*api.CanaryEnd{&c.From, &c.To} {
-		end.Clear = end.Phase == ""
-	}
+	c.forget()
+	c.From.Clear, c.To.Clear = !c.Source.Touched, !c.Target.Touched
 }
 
 // hear takes what an agent says, and reports whether it is news. A word on
@@ -119,7 +125,7 @@ func (c *canaryRecord) hear(host string, w *api.CanaryWord, by trust.Identity, n
 		return true, nil
 	}
 	end.Phase = w.Phase
-	half.Serial, half.Issued = by.Serial, by.Issued
+	half.Touched, half.Serial, half.Issued = true, by.Serial, by.Issued
 	switch w.Phase {
 	case api.CanaryWorking:
 		c.State = api.CanaryRunning
@@ -224,7 +230,7 @@ func (c *canaryRecord) orders(host string) []api.CanaryOrder {
 			ready = c.reached(api.CanaryTarget, api.CanaryListening)
 			o.Address = there.Address
 		}
-		if ready {
+		if ready && !o.End {
 			o.Peer = &api.CanaryPeer{Host: other.Host, Parent: other.Parent, Type: other.Type, Serial: there.Serial}
 		}
 		list = append(list, o)

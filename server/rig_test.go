@@ -178,12 +178,15 @@ type machine struct {
 	mode    api.Mode
 	fails   string // why nothing can be made
 	devices []*made
+	build   string           // of its driver; empty: b1
+	ends    map[string]begun // of canary orders; nil: the agent has just started
 }
 
 // made is a device on a machine.
 type made struct {
 	id, typ string
 	open    bool   // a process has it
+	canary  string // the order that it was made for
 	claim   string // the migration that it was made for; empty: the host's own
 }
 
@@ -234,7 +237,7 @@ func (m *machine) inventory() *inventory.Inventory {
 		}
 		inv.Devices = append(inv.Devices, inventory.Device{
 			ID: d.id, Kind: inventory.Mdev, Parent: "p", Type: inventory.TypeName{Namespace: "ns", Name: d.typ}, InUse: use,
-			Attributes: inventory.Attributes{Complete: true},
+			Attributes: inventory.Attributes{Complete: true}, Canary: d.canary,
 		})
 	}
 	inv.Sort()
