@@ -6,11 +6,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,19 +284,10 @@ func TestOrderCancelled(t *testing.T) {
 func TestStrangers(t *testing.T) {
 	s := newProofs(t, "gen8", "rel11", "gen9")
 	var tried []error
-	front, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer front.Close()
+	front := listen(t)
 	// The target's address is one in front of it, at which the test stands: it
 	// tries the listener in all ways before it lets the source through, and after.
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := inner.Addr().String()
-	inner.Close()
+	address := free(t)
 	before := s.equip
 	s.equip = func(host string, a *agent.Agent) {
 		if before(host, a); host == "rel11" {
@@ -388,4 +383,157 @@ func TestStrangers(t *testing.T) {
 	if err := tried[4]; err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a second connection: %v", err)
 	}
+}
+
+// TestOrderInconclusive: acceptance shows nothing where the target takes half a
+// state too and nobody knows how to look at it.
+func TestOrderInconclusive(t *testing.T) {
+	blind := regexp.MustCompile(`(?m)^  observe:\n(    .*\n)+`).ReplaceAll(sim.Catalog, nil)
+	catalog, err := compat.ParseCatalog("ksim.yaml", blind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalogs, err := compat.NewCatalogs(nil, []*compat.Catalog{catalog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newProofs(t, "gen8", "anything", "cut")
+	before := s.equip
+	s.equip = func(host string, a *agent.Agent) {
+		before(host, a)
+		a.Canaries.Engine = compat.NewEngine(catalogs, nil)
+	}
+	for host := range s.hosts {
+		s.again(host, 0)
+	}
+	for _, to := range []string{"anything", "cut"} {
+		got := s.ends(s.order("gen8", to).ID)
+		if got.State != api.CanarySettled || got.Result != compat.Inconclusive || got.Proof == "" || !strings.Contains(got.Detail, "acceptance shows nothing") {
+			t.Errorf("to %s: %+v", to, got)
+		}
+	}
+}
+
+// fair reports whether an order came to a proof that says what is so, or
+// was given up; nothing else may come of somebody's death.
+func (s *proofs) fair(what string, c *api.Canary) {
+	s.t.Helper()
+	if c.State == api.CanarySettled && c.Result == compat.Accepted || c.State == api.CanaryFailed && c.Code == api.CanaryCutShort {
+		return
+	}
+	s.t.Errorf("%s: %+v", what, c)
+}
+
+// TestOrderKilled: either agent is killed before each thing that it does, and
+// started again: the order comes to the same, or is given up, and nothing is
+// left.
+func TestOrderKilled(t *testing.T) {
+	s := newProofs(t, "gen8", "rel11")
+	for _, host := range []string{"gen8", "rel11"} {
+		killed, lived := 0, 0
+		for step := 1; lived < 3; step++ { // how often it reports meanwhile is chance
+			s.again(host, step)
+			o := s.order("gen8", "rel11")
+			var c *api.Canary
+			s.waits("the agent is dead, or the order over", func() bool {
+				var err error
+				if c, err = s.client.Canary(t.Context(), o.ID); err != nil {
+					t.Fatal(err)
+				}
+				return s.agents[host].Dead() || c.State.Over() && c.From.Clear && c.To.Clear
+			}, func() any { return c })
+			dead := s.agents[host].Dead()
+			s.again(host, 0)
+			s.fair(fmt.Sprintf("%s killed at step %d", host, step), s.ends(o.ID))
+			if dead {
+				killed++
+			} else {
+				lived++
+			}
+		}
+		if killed < 10 {
+			t.Errorf("%s was killed %d times", host, killed)
+		}
+		t.Logf("%s was killed at %d of its steps", host, killed)
+	}
+}
+
+// TestOrderCut: the line between the agents is cut after so many bytes, whichever:
+// the order begins again, and a cut is never taken for a driver's word.
+func TestOrderCut(t *testing.T) {
+	s := newProofs(t, "gen8", "rel11")
+	inner, front := free(t), listen(t)
+	before := s.equip
+	s.equip = func(host string, a *agent.Agent) {
+		if before(host, a); host == "rel11" {
+			a.Canaries.Listen, a.Canaries.Reach = inner, front.Addr().String()
+		}
+	}
+	s.again("rel11", 0)
+	var cuts, passed atomic.Int64
+	var lines sync.WaitGroup
+	lines.Go(func() {
+		for {
+			from, err := front.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", inner)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			n := cuts.Swap(0) // the next one goes through
+			lines.Go(func() {
+				defer from.Close()
+				defer to.Close()
+				lines.Go(func() { _, _ = io.Copy(from, to); from.Close() })
+				if n > 0 {
+					_, _ = io.CopyN(to, from, n)
+					return
+				}
+				sent, _ := io.Copy(to, from)
+				passed.Store(sent)
+				_ = to.(*net.TCPConn).CloseWrite()
+				_, _ = io.Copy(io.Discard, from)
+			})
+		}
+	})
+	defer lines.Wait()
+	defer front.Close()
+	if got := s.ends(s.order("gen8", "rel11").ID); got.Result != compat.Accepted || got.Begun != 1 {
+		t.Fatalf("without a cut: %+v", got)
+	}
+	whole := passed.Load()
+	if whole < 1<<20 {
+		t.Fatalf("only %d bytes went through", whole)
+	}
+	// The ends of what comes in a piece: the handshake, the token, each record of
+	// TLS within a frame, the trailer and the end.
+	for _, n := range []int64{1, 300, 2000, 4000, 1 << 14, 1 << 18, 1<<18 + 1000, 1 << 19, 3 << 18, 1 << 20, whole - 3000, whole - 200, whole - 25, whole - 1} {
+		cuts.Store(n)
+		got := s.ends(s.order("gen8", "rel11").ID)
+		s.fair(fmt.Sprintf("cut after %d of %d bytes", n, whole), got)
+		if got.State != api.CanarySettled || got.Begun != 2 || !strings.Contains(got.Reason+"lost", "lost") {
+			t.Errorf("cut after %d of %d bytes: %+v", n, whole, got)
+		}
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// free is an address on which nobody listens.
+func free(t *testing.T) string {
+	t.Helper()
+	l := listen(t)
+	l.Close()
+	return l.Addr().String()
 }
