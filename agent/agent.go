@@ -32,6 +32,7 @@ type Agent struct {
 	Coalesce  time.Duration // how long changes are waited for that come together; 0: 200 ms
 	Retry     time.Duration // the shortest wait after a failure; 0: 1 s
 	RetryMost time.Duration // and the longest; 0: 30 s
+	Request   time.Duration // how long the server may take to answer; 0: 30 s
 	// Ready is called whenever the host could be read: for a service manager that
 	// wants to know that the agent works.
 	Ready func()
@@ -80,7 +81,7 @@ func (a *Agent) defaults() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&a.Poll, 30 * time.Second}, {&a.Coalesce, 200 * time.Millisecond}, {&a.Retry, time.Second}, {&a.RetryMost, 30 * time.Second}} {
+	}{{&a.Poll, 30 * time.Second}, {&a.Coalesce, 200 * time.Millisecond}, {&a.Retry, time.Second}, {&a.RetryMost, 30 * time.Second}, {&a.Request, 30 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -98,6 +99,14 @@ func (a *Agent) mode() api.Mode {
 		return api.Observe
 	}
 	return api.Manage
+}
+
+// ask bounds what is asked of the server: a connection of which something between
+// has lost sight never ends by itself.
+func (a *Agent) ask(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.Request)
+	defer cancel()
+	return request(ctx)
 }
 
 func (a *Agent) ready() {

@@ -109,7 +109,7 @@ func (a *Agent) say(ctx context.Context, report *api.StatusReport) error {
 	if known {
 		return nil
 	}
-	if err := a.Fleet.Status(ctx, a.Name, report); err != nil {
+	if err := a.ask(ctx, func(ctx context.Context) error { return a.Fleet.Status(ctx, a.Name, report) }); err != nil {
 		return fmt.Errorf("say what came of assignments: %w", err)
 	}
 	a.mu.Lock()

@@ -110,7 +110,10 @@ func (r *reporter) once(ctx context.Context) error {
 		if time.Since(r.heard) < r.interval/2 {
 			return nil
 		}
-		answer, err = r.Fleet.Alive(ctx, r.Name, &api.Alive{Version: c.version})
+		err = r.ask(ctx, func(ctx context.Context) (err error) {
+			answer, err = r.Fleet.Alive(ctx, r.Name, &api.Alive{Version: c.version})
+			return err
+		})
 		if errors.Is(err, &api.Problem{Code: api.NeedReport}) {
 			r.known = ""
 		} else if err != nil {
@@ -130,14 +133,17 @@ func (r *reporter) once(ctx context.Context) error {
 }
 
 // send sends the whole report, and the static part if the server lacks it.
-func (r *reporter) send(ctx context.Context, c *content) (*api.ReportAnswer, error) {
-	report := &api.Report{Own: c.own, Version: c.version, Agent: r.Version, Mode: r.mode()}
-	answer, err := r.Fleet.Report(ctx, r.Name, report)
-	if !errors.Is(err, &api.Problem{Code: api.NeedStatic}) {
+func (r *reporter) send(ctx context.Context, c *content) (answer *api.ReportAnswer, err error) {
+	report := func(ctx context.Context) (err error) {
+		answer, err = r.Fleet.Report(ctx, r.Name, &api.Report{Own: c.own, Version: c.version, Agent: r.Version, Mode: r.mode()})
+		return err
+	}
+	if err = r.ask(ctx, report); !errors.Is(err, &api.Problem{Code: api.NeedStatic}) {
 		return answer, err
 	}
-	if err := r.Fleet.PutStatic(ctx, c.own.Static, c.static); err != nil {
+	if err = r.ask(ctx, func(ctx context.Context) error { return r.Fleet.PutStatic(ctx, c.own.Static, c.static) }); err != nil {
 		return nil, fmt.Errorf("send the static part: %w", err)
 	}
-	return r.Fleet.Report(ctx, r.Name, report)
+	err = r.ask(ctx, report)
+	return answer, err
 }

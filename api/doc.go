@@ -28,6 +28,7 @@ const (
 	PathAssignments = "/v1/hosts/{name}/assignments"
 	PathCanaryWord  = "/v1/hosts/{name}/canary"
 	PathStatus      = "/v1/hosts/{name}/status"
+	PathLost        = "/v1/hosts/{name}/lost"
 	PathStatic      = "/v1/static/{hash}"
 	PathTargets     = "/v1/targets"
 	PathJoint       = "/v1/joint"

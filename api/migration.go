@@ -51,6 +51,8 @@ type Migration struct {
 	// Reason is why it was, or is being, aborted, or what it waits for.
 	Reason string `json:"reason,omitempty"`
 	Code   Code   `json:"code,omitempty"`
+	// Lost are hosts of which somebody said that they are gone for good.
+	Lost []string `json:"lost,omitempty"`
 	// Request is what a planned one still has to claim.
 	Request  *ClaimRequest `json:"request,omitempty"`
 	Revision int64         `json:"revision"`

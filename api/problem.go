@@ -30,6 +30,7 @@ const (
 	HostSilent      Code = "host-silent"
 	HostObserves    Code = "host-observes"
 	HostNeeded      Code = "host-needed"
+	HostLost        Code = "host-lost"
 	DeviceClaimed   Code = "device-claimed"
 	NotInUse        Code = "not-in-use"
 	ClaimBound      Code = "claim-bound"
@@ -74,6 +75,7 @@ var codes = map[Code]struct {
 	HostSilent:      {409, "the host does not report"},
 	HostObserves:    {409, "the host's agent observes: it makes and removes nothing"},
 	HostNeeded:      {409, "the host reports, or a claim or a migration depends on it"},
+	HostLost:        {409, "the host is gone for good, somebody said"},
 	DeviceClaimed:   {409, "room is held for this device already"},
 	NotInUse:        {409, "a host may take over only devices that a VM uses"},
 	ClaimBound:      {409, "a migration uses this claim: complete or abort the migration"},

@@ -54,6 +54,9 @@ func New(addresses []string, config *tls.Config) (*Client, error) {
 	c := new(Client)
 	for _, a := range addresses {
 		t := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
+		// All requests share a connection. One of which something between has lost sight
+		// would take every request for a quarter of an hour: it is asked for a sign of life.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
 		s := server{name: a, base: strings.TrimSuffix(a, "/"), http: &http.Client{Transport: t}}
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
 			s.base = "http://kindred"
@@ -66,6 +69,14 @@ func New(addresses []string, config *tls.Config) (*Client, error) {
 		c.servers = append(c.servers, s)
 	}
 	return c, nil
+}
+
+// Dial has connections made in another way, for who has a network of his own. It
+// is called before the first request.
+func (c *Client) Dial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	for _, s := range c.servers {
+		s.http.Transport.(*http.Transport).DialContext = dial
+	}
 }
 
 // Close ends connections that nobody uses.

@@ -59,6 +59,11 @@ func (c *Client) Forget(ctx context.Context, name string) error {
 	return c.do(ctx, request{method: http.MethodDelete, path: path(api.PathHost, name)})
 }
 
+// Lost says that a silent host is gone for good: nothing waits for it any more.
+func (c *Client) Lost(ctx context.Context, name string) error {
+	return c.do(ctx, request{method: http.MethodPost, path: path(api.PathLost, name)})
+}
+
 // Report tells a host's report; PutStatic what it refers to, where the server asks
 // for it by [api.NeedStatic]; Alive that nothing changed.
 func (c *Client) Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error) {

@@ -181,6 +181,9 @@ func (s *Server) registerHosts(a huma.API) {
 	do(a, op("forget-host", http.MethodDelete, api.PathHost, "Forget a host that is no more: it is silent, and nothing is under way on it"), func(ctx context.Context, in *NameOf) (*api.Health, error) {
 		return s.Health(), s.Forget(ctx, in.Name)
 	})
+	do(a, op("lose-host", http.MethodPost, api.PathLost, "Say that a silent host is gone for good: no migration waits for it any more"), func(ctx context.Context, in *NameOf) (*api.Health, error) {
+		return s.Health(), s.Lost(ctx, in.Name)
+	})
 	agent := func(id, method, path, summary string) huma.Operation {
 		o := op(id, method, path, summary)
 		o.SkipValidateBody = true // an agent that is newer may say more

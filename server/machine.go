@@ -69,7 +69,11 @@ func hear(m *api.Migration, host string, s api.Status) bool {
 }
 
 // ends are what the agents said of all devices at one end.
-type ends struct{ made, busy, failed, kept, gone, stuck, silent, all int }
+type ends struct {
+	made, busy, failed, kept, gone, stuck, silent, all int
+
+	lost bool // the host is
+}
 
 func count(m *api.Migration, at func(*api.MigrationDevice) api.DeviceState) (e ends) {
 	for i := range m.Devices {
@@ -102,7 +106,7 @@ func atTarget(d *api.MigrationDevice) api.DeviceState { return d.AtTarget }
 // one after, until there is none.
 func advance(m *api.Migration, f facts) bool {
 	late := !m.Deadline.IsZero() && f.now.After(m.Deadline)
-	source, target := count(m, atSource), count(m, atTarget)
+	source, target := both(m)
 	switch m.State {
 	case api.Planned:
 		if late {
@@ -134,7 +138,7 @@ func advance(m *api.Migration, f facts) bool {
 			return true
 		}
 	case api.Completing:
-		if target.kept == target.all && source.gone == source.all && f.listed {
+		if target.kept == target.all && source.gone == source.all && (f.listed || target.lost) {
 			enter(m, api.Completed, f.now, m.Code, m.Reason)
 			return true
 		}
@@ -155,8 +159,8 @@ func doubt(m *api.Migration, f facts, source, target ends) bool {
 	case target.busy == target.all && source.made+source.gone == source.all:
 		enter(m, api.Completing, f.now, m.Code, asking+"the target's devices are in use, the source's are not")
 		return true
-	case target.made+target.gone+target.failed == target.all && source.made+source.busy == source.all:
-		enter(m, api.Aborting, f.now, m.Code, asking+"no device of the target is in use, and the source has all of them")
+	case target.made+target.gone+target.failed == target.all && (source.made+source.busy == source.all || source.lost):
+		enter(m, api.Aborting, f.now, m.Code, asking+"no device of the target is in use, and the source has all of them, or is lost")
 		return true
 	}
 	return false

@@ -167,6 +167,58 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestLose: a migration waits for nothing of a host that is lost. Nothing else is
+// removed for that, and one that was handed over waits to hear where the VM is.
+func TestLose(t *testing.T) {
+	for _, c := range []struct {
+		state          api.MigrationState
+		lost           string
+		source, target string // what the agents say then
+		late           bool
+		want           api.MigrationState
+	}{
+		{api.Planned, "dst", "", "", false, api.Aborted},
+		{api.Planned, "src", "", "", false, api.Aborted},
+		{api.Claimed, "dst", "", "", false, api.Aborted},
+		{api.Prepared, "dst", "", "", false, api.Aborted},
+		{api.Prepared, "src", "", "", false, api.Aborting},
+		{api.Prepared, "src", "", "gg", false, api.Aborted},
+		{api.HandedOver, "dst", "", "", false, api.Aborted},
+		{api.HandedOver, "src", "", "bb", false, api.HandedOver},
+		{api.HandedOver, "src", "", "bb", true, api.Completed},
+		{api.HandedOver, "src", "", "mm", true, api.Aborting},
+		{api.HandedOver, "src", "", "bm", true, api.HandedOver},
+		{api.Completing, "src", "", "", false, api.Completing},
+		{api.Completing, "src", "", "kk", false, api.Completed},
+		{api.Completing, "dst", "", "", false, api.Completing},
+		{api.Completing, "dst", "bb", "", false, api.Completing},
+		{api.Completing, "dst", "gg", "", false, api.Completed},
+		{api.Aborting, "dst", "", "", false, api.Aborted},
+		{api.Aborting, "src", "", "", false, api.Aborting},
+		{api.Completed, "dst", "", "", false, api.Completed},
+	} {
+		m, f := in(c.state, 2), facts{now: t0, listed: c.lost != "dst"}
+		if c.late {
+			f.now = t0.Add(time.Hour)
+			advance(m, f) // both are asked
+		}
+		if lose(m, c.lost, f.now) == c.state.Over() || lose(m, c.lost, f.now) {
+			t.Errorf("%s, %s is lost: that is news once, while it is not over", c.state, c.lost)
+		}
+		for range 2 { // and of the next state, where one came
+			say(m, c.source, c.target)
+			if m.State == api.Completing {
+				say(m, c.source, strings.ReplaceAll(c.target, "b", "k"))
+			}
+			for advance(m, f) {
+			}
+		}
+		if m.State != c.want {
+			t.Errorf("%s, %s is lost, the source says %q, the target %q: %s, want %s", c.state, c.lost, c.source, c.target, m.State, c.want)
+		}
+	}
+}
+
 // TestHear: late words, words of others and words on what is not there are none.
 func TestHear(t *testing.T) {
 	m := in(api.Claimed, 1)
@@ -214,7 +266,7 @@ func TestOwner(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			before := *m
 			before.Devices = slices.Clone(m.Devices)
-			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			switch rapid.IntRange(0, 6).Draw(t, "what") {
 			case 0:
 				handOver(m, now)
 			case 1:
@@ -222,6 +274,8 @@ func TestOwner(t *testing.T) {
 			case 2:
 				abort(m, now, "")
 			case 3:
+				lose(m, rapid.SampledFrom([]string{"src", "dst"}).Draw(t, "lost"), now)
+			case 4:
 				now = now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "seconds")) * time.Second)
 			default:
 				states := []api.DeviceState{api.Made, api.Busy, api.Failed, api.Kept, api.Gone, api.Stuck}

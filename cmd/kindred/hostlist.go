@@ -20,7 +20,7 @@ func newHost() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: needsSubcommand,
 	}
-	cmd.AddCommand(newHostList(), newHostShow(), newOneOf("forget HOST", "Forget a host that is no more", "  kindred host forget host-z", forgetHost))
+	cmd.AddCommand(newHostList(), newHostShow(), newHostLost(), newOneOf("forget HOST", "Forget a host that is no more", "  kindred host forget host-z", forgetHost))
 	return cmd
 }
 
@@ -83,6 +83,24 @@ func hostState(h *api.Host) string {
 		return string(h.State)
 	}
 	return "silent for " + time.Since(h.Since).Truncate(time.Second).String()
+}
+
+func newHostLost() *cobra.Command {
+	cmd := newOneOf("lost HOST", "Say that a silent host is gone for good", "  kindred host lost host-z", loseHost)
+	cmd.Long = `Say that a host that does not report is gone for good, and that no VM runs on it
+any more. Migrations that wait for it end: what the host was to remove counts as
+removed. If it comes back all the same, what it has is as it was when it went;
+look at its devices before a VM runs there.`
+	return cmd
+}
+
+// loseHost has nothing wait for a host any more.
+func loseHost(cmd *cobra.Command, c *client.Client, _ *outputFlag, name string) error {
+	if err := c.Lost(cmd.Context(), name); err != nil {
+		return refusal(err)
+	}
+	cmd.PrintErrf("kindred: nothing waits for %s any more\n", clean(name))
+	return nil
 }
 
 // forgetHost has a host deleted on which nothing is under way.

@@ -184,18 +184,6 @@ func (n *node) signal(s os.Signal) {
 	}
 }
 
-// runs reports whether the program has not ended.
-func (n *node) runs() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	select {
-	case <-n.ended:
-		return false
-	default:
-		return true
-	}
-}
-
 // nobody is an address on the bridge that no cable ends at.
 const nobody = "02:00:00:00:00:99"
 

@@ -41,8 +41,8 @@ type site struct {
 	vms    *hosts.Manager
 	agents map[string]*running
 
-	server *server.Server // the one that runs now
-	serve  func()         // stops it as a killed one, and starts another
+	server *server.Server                    // the one that runs now
+	serve  func()                            // stops it as a killed one, and starts another
 	equip  func(host string, a *agent.Agent) // what agents have besides
 }
 
@@ -55,15 +55,9 @@ type running struct {
 // run runs a host's agent, to be killed at a step; 0: never.
 func (s *site) run(host string, killAt int) {
 	s.t.Helper()
-	s.runOn(host, killAt, s.client)
-}
-
-// runOn runs it on a line of its own.
-func (s *site) runOn(host string, killAt int, fleet agent.Fleet) {
-	s.t.Helper()
 	h := s.hosts[host]
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &hosts.Mortal{Fleet: fleet, KillAt: killAt, Kill: cancel}
+	m := &hosts.Mortal{Fleet: s.client, KillAt: killAt, Kill: cancel}
 	a, err := h.Agent(m)
 	if err != nil {
 		s.t.Fatal(err)
@@ -405,75 +399,6 @@ func TestMigrationAborted(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		asBefore(fmt.Sprintf("aborted, handed over: %t", handOver))
-	}
-}
-
-// TestKilledAnywhere kills the target's agent, then the source's, at each step
-// that it makes for a migration, and starts it again. Each migration ends
-// completed, with each device once, on the target, and no room held.
-func TestKilledAnywhere(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it is many migrations")
-	}
-	s := newSite(t, "gen8", "gen9")
-	s.reported()
-	ids := s.guest("vm1", "gen8", 2)
-	from, to := "gen8", "gen9"
-	for _, victim := range []string{"target", "source"} {
-		killAt := 1
-		for lived := false; !lived; killAt++ {
-			what := fmt.Sprintf("the %s's agent is killed at step %d", victim, killAt)
-			killed := map[string]string{"target": to, "source": from}[victim]
-			s.again(killed, killAt)
-			mig, err := s.client.CreateMigration(t.Context(), "", &api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: ids, Target: to, Owner: "vm1"}})
-			if err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
-			lived = true
-			done := make(chan error, 1)
-			go func() {
-				_, _, err := s.vms.Carry(t.Context(), s.client, mig.ID)
-				done <- err
-			}()
-			for carried := false; ; {
-				if s.agents[killed].Dead() {
-					lived = false
-					s.again(killed, 0)
-				}
-				select {
-				case err := <-done:
-					if err != nil {
-						t.Fatalf("%s: %v", what, err)
-					}
-					carried = true
-				case <-time.After(10 * time.Millisecond):
-				}
-				if m, err := s.client.Migration(t.Context(), mig.ID); err != nil {
-					t.Fatal(err)
-				} else if carried && m.State.Over() {
-					if m.State != api.Completed || m.Host != to {
-						t.Fatalf("%s: %+v", what, m)
-					}
-					break
-				}
-			}
-			on, there, err := s.vms.On("vm1")
-			if err != nil || on != to || len(s.devices(from)) != 0 || !slices.Equal(slices.Sorted(slices.Values(s.devices(to))), there) {
-				t.Fatalf("%s: %s has %q, %s has %q, the guest %q on %s", what, from, s.devices(from), to, s.devices(to), there, on)
-			}
-			if claims, err := s.client.Claims(t.Context(), false); err != nil || len(claims) != 0 {
-				t.Fatalf("%s: room is held: %+v, %v", what, claims, err)
-			}
-			s.until("the server knows of "+there[0], func() bool {
-				_, err := s.client.Targets(t.Context(), &api.TargetsRequest{Device: there[0]})
-				return err == nil
-			})
-			ids, from, to = there, to, from
-		}
-		t.Logf("the %s's agent was killed at each of %d steps", victim, killAt-2)
-		if killAt < 6 {
-			t.Errorf("the %s's agent made %d steps only", victim, killAt-1)
-		}
 	}
 }
 
