@@ -102,7 +102,7 @@ func (d *daemon) serve(conn net.Conn) {
 		var head struct {
 			Length, Program, Version, Procedure, Type, Serial, Status uint32
 		}
-		if binary.Read(conn, binary.BigEndian, &head) != nil || head.Length < 28 || head.Length > 4<<20 {
+		if binary.Read(conn, binary.BigEndian, &head) != nil || head.Program != program || head.Length < 28 || head.Length > 4<<20 {
 			return
 		}
 		body := make([]byte, head.Length-28)

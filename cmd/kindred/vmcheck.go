@@ -154,10 +154,10 @@ func (c *vmCheck) exit() error {
 	switch g := c.Target.Group; {
 	case g == fleet.NotAllowed || g == fleet.NotReporting || met == inventory.No:
 		return &exitError{code: exitNo}
-	case g == fleet.Unsettled || met == inventory.Unknown:
-		return &exitError{code: exitUnknown}
 	case g == fleet.Full:
 		return &exitError{code: exitFull}
+	case g == fleet.Unsettled || met == inventory.Unknown:
+		return &exitError{code: exitUnknown}
 	}
 	return nil
 }
