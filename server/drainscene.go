@@ -189,7 +189,7 @@ func (l *looker) look(name string, h *hostState) {
 		ref := name + "/" + d.ID
 		n, known := l.owner[ref]
 		switch {
-		case !known && l.canary(name, d):
+		case d.Canary != "":
 			l.open++ // the host is not empty before it is gone
 			l.busy[name] = true
 			continue
@@ -246,19 +246,6 @@ func (l *looker) left(name string, h *hostState, d *inventory.Device) bool {
 	// A new mdev has a name of its own; a function is there before and after.
 	last := hops[len(hops)-1].revision
 	return h.revision < last || d.Kind == inventory.Mdev && last > l.drain.begun
-}
-
-// canary reports whether a device may be thrown away by an order that is not
-// over: it is of its type, on its parent, and nobody has promised it to a guest.
-func (l *looker) canary(name string, d *inventory.Device) bool {
-	for id := range l.view.onCanary[name] {
-		for _, end := range l.view.canaries[id].holds(name) {
-			if d.Contract == nil && end.Parent == d.Parent && end.Type == d.Type {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // moves reports whether one of the drain's migrations has the owner.
