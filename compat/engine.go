@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"kindred/inventory"
 )
@@ -269,20 +270,20 @@ func (r *Rule) about(attr string) bool {
 
 // vfRules hold for the attributes of PCI functions that a catalog is silent
 // about: the guest sees them.
-var vfRules = func() []*Rule {
+var vfRules = sync.OnceValue(func() []*Rule {
 	var rules []*Rule
 	for _, name := range []string{"bars", "class", "revision", "subsystem_device", "subsystem_vendor"} {
 		rules = append(rules, &Rule{Attribute: name, Of: OfType, Kind: Equal, Source: "the guest sees it, and no catalog says that it may differ"})
 	}
 	return rules
-}()
+})
 
 func functionRules(p *inventory.Parent, given []*Rule) []*Rule {
 	if p.Kind != inventory.FunctionParent {
 		return nil
 	}
 	var rules []*Rule
-	for _, r := range vfRules {
+	for _, r := range vfRules() {
 		if !slices.ContainsFunc(given, func(g *Rule) bool { return g.about(r.Attribute) }) {
 			rules = append(rules, r)
 		}

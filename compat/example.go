@@ -141,7 +141,7 @@ func (e *Example) UnmarshalYAML(node ast.Node) error {
 		return strictyaml.At(node, "an example says in its name what it shows")
 	}
 	for _, c := range e.Codes {
-		if _, known := codes[c]; !known {
+		if _, known := codes()[c]; !known {
 			return strictyaml.At(node, "there is no code %q; kindred reason lists them", c)
 		}
 	}

@@ -56,7 +56,7 @@ type Finding struct {
 
 // Text is the finding as one line for people.
 func (f *Finding) Text() string {
-	text := codes[f.Code].text
+	text := codes()[f.Code].text
 	if f.Subject != "" {
 		text = f.Subject + ": " + text
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -487,17 +488,19 @@ func (r *Rule) UnmarshalYAML(node ast.Node) error {
 }
 
 // forms are the forms that each rule reads; text is every rule's default.
-var forms = map[RuleKind][]Form{
-	Equal:    {"", Text, Number, List},
-	Superset: {"", List, BitMask},
-	AtLeast:  {"", Number},
-	AtMost:   {"", Number},
-	SemVer:   {"", Text},
-	Range:    {"", Number},
-	OneOf:    {"", List},
-	Copy:     {""},
-	Ignore:   {""},
-}
+var forms = sync.OnceValue(func() map[RuleKind][]Form {
+	return map[RuleKind][]Form{
+		Equal:    {"", Text, Number, List},
+		Superset: {"", List, BitMask},
+		AtLeast:  {"", Number},
+		AtMost:   {"", Number},
+		SemVer:   {"", Text},
+		Range:    {"", Number},
+		OneOf:    {"", List},
+		Copy:     {""},
+		Ignore:   {""},
+	}
+})
 
 // check refuses rules that could never do what they say.
 func (r *Rule) check(node ast.Node) error {
@@ -529,7 +532,7 @@ func (r *Rule) check(node ast.Node) error {
 		return bad("a refused pair has a source and a target, both globs (%q)", r.Attribute)
 	case r.Of == OfHost && !slices.Contains(hostAttributes, r.Attribute):
 		return bad("a host has no attribute %q: it has %s", r.Attribute, strings.Join(hostAttributes, ", "))
-	case !slices.Contains(forms[r.Kind], r.Form):
+	case !slices.Contains(forms()[r.Kind], r.Form):
 		return bad("the rule %s does not read %s (%q)", r.Kind, r.Form, r.Attribute)
 	case !validGlob(r.Types):
 		return bad("%q is not a glob", r.Types)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"sync"
 
 	"kindred/inventory"
 )
@@ -82,66 +83,70 @@ func ownSchemas(t reflect.Type) schemaNode {
 }
 
 // requiredKeys are the keys without which an entry is refused.
-var requiredKeys = map[string][]any{
-	"Catalog":     {"schema", "namespaces"},
-	"Migration":   {"can", "source"},
-	"VersionRule": {"part", "rule", "source"},
-	"Capacity":    {"model", "source"},
-	"Pool":        {"name", "takes"},
-	"Take":        {"units"},
-	"ruleText":    {"attribute", "rule", "source"},
-	"Pair":        {"source", "target"},
-	"Epoch":       {"name", "builds", "source"},
-	"KnownBad":    {"builds", "reason", "source"},
-	"Equivalence": {"types", "source"},
-	"FullName":    {"namespace", "name"},
-	"Ratio":       {"attribute", "units"},
-	"Waiver":      {"code", "reason", "source"},
-	"Example":     {"name", "outcome"},
-	"Tried":       {"result", "grade"},
-	"Access":      {"region", "at"},
-}
+var requiredKeys = sync.OnceValue(func() map[string][]any {
+	return map[string][]any{
+		"Catalog":     {"schema", "namespaces"},
+		"Migration":   {"can", "source"},
+		"VersionRule": {"part", "rule", "source"},
+		"Capacity":    {"model", "source"},
+		"Pool":        {"name", "takes"},
+		"Take":        {"units"},
+		"ruleText":    {"attribute", "rule", "source"},
+		"Pair":        {"source", "target"},
+		"Epoch":       {"name", "builds", "source"},
+		"KnownBad":    {"builds", "reason", "source"},
+		"Equivalence": {"types", "source"},
+		"FullName":    {"namespace", "name"},
+		"Ratio":       {"attribute", "units"},
+		"Waiver":      {"code", "reason", "source"},
+		"Example":     {"name", "outcome"},
+		"Tried":       {"result", "grade"},
+		"Access":      {"region", "at"},
+	}
+})
 
 // keyTexts describe keys to people in their editors.
-var keyTexts = map[string]string{
-	"Catalog.namespaces":   "the drivers it is about: what stands before a type's name",
-	"Catalog.identity":     "what makes two types one interface; label where names are numbers local to a card",
-	"Catalog.migration":    "whether types can migrate; the first entry that applies counts, none is unknown",
-	"Catalog.build":        "what decides a driver's stream; left out: every module found, all parameters, all firmware",
-	"Catalog.proof":        "how proofs count",
-	"Catalog.capacity":     "how types share what a parent has",
-	"Catalog.rules":        "how attributes are compared; those without a rule must be equal, else the answer is unknown",
-	"Catalog.epochs":       "builds that write and read one stream",
-	"Catalog.known-bad":    "builds that must not take part",
-	"Catalog.equivalent":   "one interface under several names; counts once a transfer proved it",
-	"Catalog.examples":     "devices, targets and the answers expected: kindred catalog test runs them",
-	"Catalog.waivers":      "findings of kindred catalog lint that are known and kept",
-	"ruleText.of":          "where the attribute is found; the type, when left out",
-	"ruleText.types":       "glob over type names; all, when left out",
-	"ruleText.against":     "the target's attribute, where it is another one",
-	"ruleText.absent":      "what it means that the attribute is known not to exist; unknown, when left out",
-	"ruleText.refused":     "pairs of values that are refused whatever the rule says; globs",
-	"ruleText.otherwise":   "what a refusal is: unknown where sources are silent, incompatible when left out",
-	"ruleText.source":      "where it is known from: a file of the kernel, a document, a message",
-	"Capacity.one-type":    "whether a parent has instances of one type at a time; unknown, when left out",
-	"Take.types":           "glob over type names; all, when left out",
-	"Example.device":       "as the base, but for this",
-	"Example.target":       "as the device, but for this",
-	"Example.contract":     "what its guest was started with: as the device, but for this",
-	"Example.codes":        "findings that the verdict has to have",
-	"Example.copy":         "what the verdict sets on the target",
-	"Side.unobserved":      "what was not observed: <place>:<name>, such as fact:ecc or module:acme",
-	"Side.migration":       "whether it can migrate, as observed",
-	"ProofPolicy.lowest":   "the lowest grade that counts",
-	"ProofPolicy.shaping":  "type attributes that shape the stream",
-	"ProofPolicy.exercise": "what makes a canary work as a guest would; without it a proof is of fresh state",
-	"ProofPolicy.observe":  "what a guest sees of it, compared on both ends of a transfer",
-	"Access.region":        "the region's index; of a PCI device 0 to 5 are its BARs, 7 its config space",
-	"Access.at":            "bytes from the region's begin",
-	"Access.write":         "bytes in hexadecimal, in the order of their addresses",
-	"Access.length":        "how many bytes are read",
-	"Waiver.about":         "glob over what findings are about; all, when left out",
-}
+var keyTexts = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"Catalog.namespaces":   "the drivers it is about: what stands before a type's name",
+		"Catalog.identity":     "what makes two types one interface; label where names are numbers local to a card",
+		"Catalog.migration":    "whether types can migrate; the first entry that applies counts, none is unknown",
+		"Catalog.build":        "what decides a driver's stream; left out: every module found, all parameters, all firmware",
+		"Catalog.proof":        "how proofs count",
+		"Catalog.capacity":     "how types share what a parent has",
+		"Catalog.rules":        "how attributes are compared; those without a rule must be equal, else the answer is unknown",
+		"Catalog.epochs":       "builds that write and read one stream",
+		"Catalog.known-bad":    "builds that must not take part",
+		"Catalog.equivalent":   "one interface under several names; counts once a transfer proved it",
+		"Catalog.examples":     "devices, targets and the answers expected: kindred catalog test runs them",
+		"Catalog.waivers":      "findings of kindred catalog lint that are known and kept",
+		"ruleText.of":          "where the attribute is found; the type, when left out",
+		"ruleText.types":       "glob over type names; all, when left out",
+		"ruleText.against":     "the target's attribute, where it is another one",
+		"ruleText.absent":      "what it means that the attribute is known not to exist; unknown, when left out",
+		"ruleText.refused":     "pairs of values that are refused whatever the rule says; globs",
+		"ruleText.otherwise":   "what a refusal is: unknown where sources are silent, incompatible when left out",
+		"ruleText.source":      "where it is known from: a file of the kernel, a document, a message",
+		"Capacity.one-type":    "whether a parent has instances of one type at a time; unknown, when left out",
+		"Take.types":           "glob over type names; all, when left out",
+		"Example.device":       "as the base, but for this",
+		"Example.target":       "as the device, but for this",
+		"Example.contract":     "what its guest was started with: as the device, but for this",
+		"Example.codes":        "findings that the verdict has to have",
+		"Example.copy":         "what the verdict sets on the target",
+		"Side.unobserved":      "what was not observed: <place>:<name>, such as fact:ecc or module:acme",
+		"Side.migration":       "whether it can migrate, as observed",
+		"ProofPolicy.lowest":   "the lowest grade that counts",
+		"ProofPolicy.shaping":  "type attributes that shape the stream",
+		"ProofPolicy.exercise": "what makes a canary work as a guest would; without it a proof is of fresh state",
+		"ProofPolicy.observe":  "what a guest sees of it, compared on both ends of a transfer",
+		"Access.region":        "the region's index; of a PCI device 0 to 5 are its BARs, 7 its config space",
+		"Access.at":            "bytes from the region's begin",
+		"Access.write":         "bytes in hexadecimal, in the order of their addresses",
+		"Access.length":        "how many bytes are read",
+		"Waiver.about":         "glob over what findings are about; all, when left out",
+	}
+})
 
 func schemaOf(t reflect.Type) schemaNode {
 	if own := ownSchemas(t); own != nil {
@@ -184,13 +189,13 @@ func structSchema(t reflect.Type) schemaNode {
 		case "VersionRule.rule":
 			node = words(SemVer, AtLeast, AtMost)
 		}
-		if text := keyTexts[t.Name()+"."+key]; text != "" {
+		if text := keyTexts()[t.Name()+"."+key]; text != "" {
 			node["description"] = text
 		}
 		properties[key] = node
 	}
 	node := schemaNode{"type": "object", "additionalProperties": false, "properties": properties}
-	if required := requiredKeys[t.Name()]; required != nil {
+	if required := requiredKeys()[t.Name()]; required != nil {
 		node["required"] = required
 	}
 	return node

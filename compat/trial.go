@@ -183,7 +183,7 @@ func (c *Catalog) host(name string, s *Side) *inventory.Inventory {
 		t.Migration = &inventory.Migration{Can: s.Migration, Source: "an example"}
 	}
 	if kind == inventory.FunctionParent {
-		for _, r := range vfRules {
+		for _, r := range vfRules() {
 			if _, given := s.Attributes[r.Attribute]; !given && !hidden("type:"+r.Attribute) {
 				t.Attributes.Set(r.Attribute, "0x0")
 			}

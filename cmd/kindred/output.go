@@ -13,8 +13,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/clipperhouse/displaywidth"
 	"github.com/goccy/go-yaml"
-	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -225,7 +225,7 @@ func pad(b *strings.Builder, n int) {
 func width(text string) int {
 	for i := range len(text) {
 		if text[i] >= 0x80 {
-			return runewidth.StringWidth(text)
+			return displaywidth.String(text)
 		}
 	}
 	return len(text)
@@ -244,7 +244,7 @@ func wrap(text string, room int) []string {
 			case line == "" && width(word) <= room:
 				line = word
 			case line == "":
-				head := runewidth.Truncate(word, room, "")
+				head := displaywidth.TruncateString(word, room, "")
 				if head == "" {
 					head = word
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"kindred/compat"
 	"kindred/inventory"
@@ -47,10 +48,12 @@ func (l *list) rules(before, after *compat.Catalog) {
 }
 
 // samples are values of every form, to see what two rules make of them.
-var samples = []inventory.Value{
-	inventory.Value{}, inventory.None(), inventory.Of("0"), inventory.Of("1"), inventory.Of("2"), inventory.Of("10"), inventory.Of("0x1"), inventory.Of("0x3"),
-	inventory.Of("1.0"), inventory.Of("1.0.1"), inventory.Of("1.1"), inventory.Of("2.0"), inventory.Of("a"), inventory.Of("b"), inventory.Of("a,b"), inventory.Of("b,a"),
-}
+var samples = sync.OnceValue(func() []inventory.Value {
+	return []inventory.Value{
+		inventory.Value{}, inventory.None(), inventory.Of("0"), inventory.Of("1"), inventory.Of("2"), inventory.Of("10"), inventory.Of("0x1"), inventory.Of("0x3"),
+		inventory.Of("1.0"), inventory.Of("1.0.1"), inventory.Of("1.1"), inventory.Of("2.0"), inventory.Of("a"), inventory.Of("b"), inventory.Of("a,b"), inventory.Of("b,a"),
+	}
+})
 
 // rule compares two rules by what they answer, not by how they are written.
 func (l *list) rule(old, now *compat.Rule) {
@@ -59,7 +62,7 @@ func (l *list) rule(old, now *compat.Rule) {
 		l.add(RuleStricter, where, now.Attribute, "the old comparison, for devices that were accepted by it", "it is compared with other attributes of the target")
 		return
 	}
-	values := slices.Clone(samples)
+	values := slices.Clone(samples())
 	for _, r := range [2]*compat.Rule{old, now} {
 		for _, p := range r.Refused { // what the globs are about
 			values = append(values, inventory.Of(strings.Trim(p.Source, "*")), inventory.Of(strings.Trim(p.Target, "*")))

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // Code identifies a kind of change. Codes are stable.
@@ -54,39 +55,43 @@ const (
 	Note    Effect = "note"
 )
 
-var codes = map[Code]struct {
+type told struct {
 	effect  Effect
 	meaning string
-}{
-	TypeRemoved:          {Breaks, "a type is not offered any more"},
-	TypeAdded:            {Note, "a type is offered now"},
-	TypeChanged:          {Breaks, "the interface changed under the same name"},
-	TypeBecameCompatible: {Advice, "what was different became compatible later"},
-	FeatureRemoved:       {Breaks, "a feature went without a new major version"},
-	ParentRemoved:        {Unknown, "a parent is not there any more"},
-	DeviceHurt:           {Breaks, "a running device cannot go to a host that it could go to"},
-	DeviceUnproven:       {Note, "a running device needs a proof before it goes to the new build"},
-	NamespaceRemoved:     {Unknown, "nothing is said of a namespace any more"},
-	RuleAdded:            {Note, "an attribute is judged now"},
-	RuleRemoved:          {Unknown, "an attribute is not judged any more"},
-	RuleStricter:         {Breaks, "a rule refuses what it accepted"},
-	RuleLooser:           {Advice, "a rule accepts what it refused"},
-	MigrationWithdrawn:   {Breaks, "what could migrate cannot, or nothing says that it can"},
-	EquivalenceRemoved:   {Breaks, "types are not declared equivalent any more"},
-	EpochRemoved:         {Unknown, "builds are not known any more to share a stream"},
-	BuildBanned:          {Breaks, "builds are known to be bad now"},
-	BuildRedefined:       {Unknown, "other parts make a build: earlier proofs are about other builds"},
-	ProofRaised:          {Unknown, "a higher grade of proof is asked for"},
 }
 
+var codes = sync.OnceValue(func() map[Code]told {
+	return map[Code]told{
+		TypeRemoved:          {Breaks, "a type is not offered any more"},
+		TypeAdded:            {Note, "a type is offered now"},
+		TypeChanged:          {Breaks, "the interface changed under the same name"},
+		TypeBecameCompatible: {Advice, "what was different became compatible later"},
+		FeatureRemoved:       {Breaks, "a feature went without a new major version"},
+		ParentRemoved:        {Unknown, "a parent is not there any more"},
+		DeviceHurt:           {Breaks, "a running device cannot go to a host that it could go to"},
+		DeviceUnproven:       {Note, "a running device needs a proof before it goes to the new build"},
+		NamespaceRemoved:     {Unknown, "nothing is said of a namespace any more"},
+		RuleAdded:            {Note, "an attribute is judged now"},
+		RuleRemoved:          {Unknown, "an attribute is not judged any more"},
+		RuleStricter:         {Breaks, "a rule refuses what it accepted"},
+		RuleLooser:           {Advice, "a rule accepts what it refused"},
+		MigrationWithdrawn:   {Breaks, "what could migrate cannot, or nothing says that it can"},
+		EquivalenceRemoved:   {Breaks, "types are not declared equivalent any more"},
+		EpochRemoved:         {Unknown, "builds are not known any more to share a stream"},
+		BuildBanned:          {Breaks, "builds are known to be bad now"},
+		BuildRedefined:       {Unknown, "other parts make a build: earlier proofs are about other builds"},
+		ProofRaised:          {Unknown, "a higher grade of proof is asked for"},
+	}
+})
+
 // Codes lists every code, sorted.
-func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
+func Codes() []Code { return slices.Sorted(maps.Keys(codes())) }
 
 // Meaning is what the code says, in one line.
-func (c Code) Meaning() string { return codes[c].meaning }
+func (c Code) Meaning() string { return codes()[c].meaning }
 
 // Effect is what changes of this code do.
-func (c Code) Effect() Effect { return codes[c].effect }
+func (c Code) Effect() Effect { return codes()[c].effect }
 
 // Change is one difference between before and after.
 type Change struct {
@@ -102,7 +107,7 @@ type Change struct {
 type list []Change
 
 func (l *list) add(code Code, where, about, better, reason string, args ...any) {
-	*l = append(*l, Change{code, codes[code].effect, where, about, fmt.Sprintf(reason, args...), better})
+	*l = append(*l, Change{code, codes()[code].effect, where, about, fmt.Sprintf(reason, args...), better})
 }
 
 var weight = map[Effect]int{Breaks: 0, Unknown: 1, Advice: 2, Note: 3}

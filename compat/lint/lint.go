@@ -19,6 +19,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync"
 
 	"kindred/compat"
 	"kindred/inventory"
@@ -42,26 +43,28 @@ const (
 	EquivalenceUnproven Code = "equivalence.unproven"
 )
 
-var meanings = map[Code]string{
-	NameGeneration:      "a generation or version in a type's name, where both generations are one interface",
-	NamePrefix:          "a namespace that any vendor could have",
-	NameMeaningless:     "a name that says nothing, where something says what the type is",
-	NamespaceSplit:      "one interface in a namespace for each generation",
-	NamespaceCollision:  "namespaces whose full names collide",
-	TypeVaries:          "one full name, several interfaces",
-	TypeDuplicate:       "one interface under two names",
-	VersionUnparsable:   "a version that cannot be compared",
-	RuleMissing:         "an attribute that no rule judges",
-	RuleNever:           "something that can never pass or apply",
-	RuleAlways:          "something that always passes",
-	EquivalenceUnproven: "types declared equivalent that no transfer proved",
-}
+var meanings = sync.OnceValue(func() map[Code]string {
+	return map[Code]string{
+		NameGeneration:      "a generation or version in a type's name, where both generations are one interface",
+		NamePrefix:          "a namespace that any vendor could have",
+		NameMeaningless:     "a name that says nothing, where something says what the type is",
+		NamespaceSplit:      "one interface in a namespace for each generation",
+		NamespaceCollision:  "namespaces whose full names collide",
+		TypeVaries:          "one full name, several interfaces",
+		TypeDuplicate:       "one interface under two names",
+		VersionUnparsable:   "a version that cannot be compared",
+		RuleMissing:         "an attribute that no rule judges",
+		RuleNever:           "something that can never pass or apply",
+		RuleAlways:          "something that always passes",
+		EquivalenceUnproven: "types declared equivalent that no transfer proved",
+	}
+})
 
 // Codes lists every code, sorted.
-func Codes() []Code { return slices.Sorted(maps.Keys(meanings)) }
+func Codes() []Code { return slices.Sorted(maps.Keys(meanings())) }
 
 // Meaning is what the code says, in one line.
-func (c Code) Meaning() string { return meanings[c] }
+func (c Code) Meaning() string { return meanings()[c] }
 
 // Finding is one thing that could be better.
 type Finding struct {

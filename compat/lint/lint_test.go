@@ -210,7 +210,7 @@ func TestBuiltIn(t *testing.T) {
 			if !waived[w.Code+w.Reason+" ("+w.Source+")"] {
 				t.Errorf("%s waives %s for nothing", c.Name, w.Code)
 			}
-			if meanings[Code(w.Code)] == "" {
+			if meanings()[Code(w.Code)] == "" {
 				t.Errorf("%s waives %s, which does not exist", c.Name, w.Code)
 			}
 		}

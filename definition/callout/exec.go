@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"time"
 )
 
@@ -79,7 +80,7 @@ type bounded struct {
 
 var errSilent = errors.New("it did not end before, and is not asked again")
 
-var errTooMuch = fmt.Errorf("it printed more than %d bytes", maxOutput)
+var errTooMuch = errors.New("it printed more than " + strconv.Itoa(maxOutput) + " bytes")
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if len(b.kept)+len(p) > maxOutput {

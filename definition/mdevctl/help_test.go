@@ -23,7 +23,7 @@ func TestHelp(t *testing.T) {
 	if again, _ := ask("help"); code != 0 || again != overview {
 		t.Errorf("exit code %d, %s", code, overview)
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		text, code := ask(c.name, "--help")
 		if code != 0 || c.hidden == strings.Contains(overview, "  "+c.name+" ") {
 			t.Errorf("%s: exit code %d; hidden %t", c.name, code, c.hidden)
@@ -71,7 +71,7 @@ func TestCompletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		if c.hidden {
 			continue
 		}
@@ -140,6 +140,7 @@ func TestLibvirtsCalls(t *testing.T) {
 		"modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u, "modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u + " --defined --live", "modify --parent=0000:00:02.0 --jsonfile=/dev/stdin --uuid=" + u + " --live",
 	} {
 		args := strings.Fields(call)
+		commands := commands()
 		i := slices.IndexFunc(commands, func(c *command) bool { return c.name == args[0] })
 		if _, err := commands[i].parse(args[1:]); err != nil {
 			t.Errorf("%s: %v", call, err)

@@ -102,7 +102,7 @@ func (r *run) dispatch(name string, args []string) error {
 	case "help":
 		return r.help(args[1:])
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		if c.name == args[0] {
 			return r.command(c, args[1:])
 		}
@@ -114,6 +114,7 @@ func (r *run) help(args []string) error {
 	if len(args) == 0 {
 		return r.print(r.Stdout, programHelp())
 	}
+	commands := commands()
 	i := slices.IndexFunc(commands, func(c *command) bool { return c.name == args[0] })
 	if i < 0 || len(args) > 1 {
 		return &usageError{"mdevctl", fmt.Errorf("there is no help for %q", strings.Join(args, " "))}
