@@ -18,6 +18,10 @@ const notMine = 2
 // maxOutput is how much of each output of a script is kept.
 const maxOutput = 1 << 20
 
+// lingering is how long output is waited for that somebody holds open whom the
+// script left behind.
+const lingering = time.Second
+
 // result is how a script ended.
 type result struct {
 	stdout, stderr []byte
@@ -30,16 +34,32 @@ type result struct {
 // says that it could not be run, or what it printed could not be taken.
 func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *Call, input []byte) (result, error) {
 	deadline := s.deadline[e]
-	hung := fmt.Errorf("it did not end in %v, and was ended", deadline)
 	if s.silent(path, e, false) {
 		return result{late: true}, errSilent
 	}
 	limited, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	cmd := exec.CommandContext(limited, path,
-		"-t", c.dev.Type, "-e", string(e), "-a", string(a), "-s", string(c.state), "-u", c.dev.UUID, "-p", c.dev.Parent)
+	args := []string{"-t", c.dev.Type, "-e", string(e), "-a", string(a), "-s", string(c.state), "-u", c.dev.UUID, "-p", c.dev.Parent}
+	var out result
+	var err error
+	if input == nil {
+		out, err = spawn(limited, path, args)
+	} else {
+		out, err = execute(limited, path, args, input)
+	}
+	if limited.Err() != nil && ctx.Err() == nil {
+		out.late = true
+		s.silent(path, e, true)
+		return out, fmt.Errorf("it did not end in %v, and was ended", deadline)
+	}
+	return out, err
+}
+
+// execute runs a script with input to its end.
+func execute(ctx context.Context, path string, args []string, input []byte) (result, error) {
+	cmd := exec.CommandContext(ctx, path, args...)
 	ownGroup(cmd)
-	cmd.WaitDelay = time.Second // for what it left behind and holds its output open
+	cmd.WaitDelay = lingering
 	if input != nil {
 		cmd.Stdin = bytes.NewReader(input)
 	}
@@ -49,11 +69,6 @@ func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *
 	out := result{stdout: stdout.kept, stderr: stderr.kept}
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // the script itself ended well
-	}
-	if limited.Err() != nil && ctx.Err() == nil {
-		out.late = true
-		s.silent(path, e, true)
-		return out, hung
 	}
 	if stdout.full || stderr.full { // it may be dead of that before it said no
 		out.late = true
