@@ -64,14 +64,12 @@ Exit codes are mdevctl's: 0 done, 1 failed, 2 wrong flags.`,
 // runMdevctl ends scripts that are running when it is interrupted, and undoes
 // what was begun.
 func runMdevctl(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
-	ctx, stop := untilInterrupted(ctx)
-	defer stop()
 	root := os.Getenv("MDEVCTL_ENV_ROOT")
 	if root == "" {
 		root = "/"
 	}
 	return mdevctl.Run(ctx, name, args, mdevctl.System{
-		Root: root, Change: changer{root}, Version: buildVersion(), Stdout: stdout, Stderr: stderr,
+		Root: root, Change: changer{root}, Version: buildVersion(), Interruptible: untilInterrupted, Stdout: stdout, Stderr: stderr,
 	})
 }
 

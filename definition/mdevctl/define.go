@@ -83,15 +83,15 @@ func (r *run) define(o *options) error {
 	if there := store.Read(definition.Filter{Parent: d.Parent, UUID: d.UUID}, r.warn); len(there) > 0 {
 		return fmt.Errorf("device %s on %s: %w; use modify, or undefine it first", d.UUID, d.Parent, definition.ErrDefined)
 	}
-	err = r.scripts().Do(r.ctx, callout.Define, callout.For(d), o.force, func(c *callout.Call) error {
+	err = r.scripts().Do(r.context(), callout.Define, callout.For(d), o.force, func(c *callout.Call) error {
 		if active {
-			attrs, err := c.Attributes(r.ctx)
+			attrs, err := c.Attributes(r.context())
 			if err != nil {
 				return fmt.Errorf("the attributes of the running device: %w", err)
 			}
 			d.Attributes = append(d.Attributes, attrs...)
 		}
-		return store.Define(r.ctx, d)
+		return store.Define(r.context(), d)
 	})
 	if err != nil {
 		return err
@@ -148,11 +148,11 @@ func (r *run) undefine(o *options) error {
 	scripts := r.scripts()
 	var failed []error
 	for _, f := range files {
-		remove := func(*callout.Call) error { return store.Undefine(r.ctx, f.Parent, *o.uuid) }
+		remove := func(*callout.Call) error { return store.Undefine(r.context(), f.Parent, *o.uuid) }
 		if f.Definition == nil { // its type is not known, so whose callout it is, neither
 			err = remove(nil)
 		} else {
-			err = scripts.Do(r.ctx, callout.Undefine, callout.For(f.Definition), o.force, remove)
+			err = scripts.Do(r.context(), callout.Undefine, callout.For(f.Definition), o.force, remove)
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("undefine %s on %s: %w", *o.uuid, f.Parent, err))
@@ -219,8 +219,8 @@ func (r *run) replace(store *definition.Store, o *options) error {
 	d, err := r.defined(store, o)
 	if errors.Is(err, definition.ErrNotDefined) {
 		next.Parent, next.UUID = *o.parent, *o.uuid
-		return r.scripts().Do(r.ctx, callout.Modify, callout.For(next), o.force, func(*callout.Call) error {
-			return store.Define(r.ctx, next)
+		return r.scripts().Do(r.context(), callout.Modify, callout.For(next), o.force, func(*callout.Call) error {
+			return store.Define(r.context(), next)
 		})
 	}
 	if err != nil {
@@ -235,8 +235,8 @@ func (r *run) write(scripts *callout.Scripts, store *definition.Store, d *defini
 	if err := change(&next); err != nil {
 		return err
 	}
-	return scripts.Do(r.ctx, callout.Modify, callout.For(&next), force, func(*callout.Call) error {
-		return store.Modify(r.ctx, d.Parent, d.UUID, change)
+	return scripts.Do(r.context(), callout.Modify, callout.For(&next), force, func(*callout.Call) error {
+		return store.Modify(r.context(), d.Parent, d.UUID, change)
 	})
 }
 
@@ -283,7 +283,7 @@ func (r *run) modifyLive(o *options) error {
 	}
 	scripts := r.scripts()
 	if !o.defined {
-		return scripts.Live(r.ctx, callout.For(next))
+		return scripts.Live(r.context(), callout.For(next))
 	}
 	store, err := r.store()
 	if err != nil {
@@ -297,7 +297,7 @@ func (r *run) modifyLive(o *options) error {
 	if d.Type != dev.Type {
 		return fmt.Errorf("device %s runs as %s and is defined as %s", dev.UUID, dev.Type, d.Type)
 	}
-	if err := scripts.Live(r.ctx, callout.For(next)); err != nil {
+	if err := scripts.Live(r.context(), callout.For(next)); err != nil {
 		return err
 	}
 	return r.write(scripts, store, d, o.force, func(d *definition.Definition) error { d.Replace(next); return nil })

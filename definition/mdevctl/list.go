@@ -49,7 +49,7 @@ func (r *run) list(o *options) error {
 	} else {
 		out = rowsText(rows, o.defined, o.verbose)
 	}
-	return r.print(r.Stdout, string(append(out, '\n')))
+	return r.printLong(append(out, '\n'))
 }
 
 // deref is the text, or "" where there is none.
@@ -163,7 +163,7 @@ func (r *run) addAttributes(rows []row) {
 	group.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for i := range rows {
 		group.Go(func() error {
-			attrs, err := scripts.Attributes(r.ctx, callout.For(&rows[i].Definition))
+			attrs, err := scripts.Attributes(r.context(), callout.For(&rows[i].Definition))
 			if err != nil {
 				r.tell("Warning: attributes of " + rows[i].UUID + ": " + err.Error())
 			}
@@ -221,7 +221,7 @@ func rowsJSON(rows []row, one bool) []byte {
 	if one && len(rows) == 1 {
 		return appendRow(nil, &rows[0], "")
 	}
-	b := []byte("[\n  {")
+	b := append(make([]byte, 0, 224*len(rows)), "[\n  {"...)
 	for i := range rows {
 		if i == 0 || rows[i].Parent != rows[i-1].Parent {
 			if i > 0 {

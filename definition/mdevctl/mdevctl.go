@@ -49,14 +49,26 @@ type System struct {
 	Root    string // "/", or what MDEVCTL_ENV_ROOT names
 	Change  Changer
 	Version string // of Kindred
-	Stdout  io.Writer
-	Stderr  io.Writer
+	// Interruptible makes a context that ends when the process is asked to end.
+	// It is called before the first script or change: what only reads is ended
+	// by the signal itself, and starts sooner. Nil leaves the context as it is.
+	Interruptible func(context.Context) (until context.Context, stop context.CancelFunc)
+	Stdout        io.Writer
+	Stderr        io.Writer
 }
 
 // Run runs one command of the program called name (mdevctl, or lsmdev, which
 // is its list) and returns the exit code.
 func Run(ctx context.Context, name string, args []string, sys System) int {
-	r := &run{System: sys, ctx: ctx}
+	r := &run{System: sys}
+	var stop context.CancelFunc = func() {}
+	defer func() { stop() }()
+	r.context = sync.OnceValue(func() context.Context {
+		if sys.Interruptible != nil {
+			ctx, stop = sys.Interruptible(ctx)
+		}
+		return ctx
+	})
 	err := r.dispatch(name, args)
 	usage, isUsage := errors.AsType[*usageError](err)
 	switch {
@@ -73,7 +85,7 @@ func Run(ctx context.Context, name string, args []string, sys System) int {
 // run is one command on its way.
 type run struct {
 	System
-	ctx     context.Context
+	context func() context.Context
 	telling sync.Mutex
 }
 
@@ -141,6 +153,14 @@ func (r *run) version() string { return "1.4.0 (Kindred " + r.Version + ")\n" }
 
 func (r *run) print(w io.Writer, text string) error {
 	if _, err := io.WriteString(w, text); err != nil && !errors.Is(err, errClosed) {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	return nil
+}
+
+// printLong is print to standard output, without making a string of it first.
+func (r *run) printLong(text []byte) error {
+	if _, err := r.Stdout.Write(text); err != nil && !errors.Is(err, errClosed) {
 		return fmt.Errorf("write the answer: %w", err)
 	}
 	return nil

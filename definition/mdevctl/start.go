@@ -23,8 +23,8 @@ func (r *run) start(o *options) error {
 }
 
 func (r *run) create(scripts *callout.Scripts, d *definition.Definition, force bool) error {
-	return scripts.Do(r.ctx, callout.Start, callout.For(d), force, func(*callout.Call) error {
-		return r.Change.Start(r.ctx, d)
+	return scripts.Do(r.context(), callout.Start, callout.For(d), force, func(*callout.Call) error {
+		return r.Change.Start(r.context(), d)
 	})
 }
 
@@ -87,8 +87,8 @@ func (r *run) stop(o *options) error {
 	if dev == nil {
 		return fmt.Errorf("device %s is not running", *o.uuid)
 	}
-	return r.scripts().Do(r.ctx, callout.Stop, callout.For(&dev.Definition), o.force, func(*callout.Call) error {
-		return r.Change.Stop(r.ctx, dev.UUID)
+	return r.scripts().Do(r.context(), callout.Stop, callout.For(&dev.Definition), o.force, func(*callout.Call) error {
+		return r.Change.Stop(r.context(), dev.UUID)
 	})
 }
 

@@ -49,7 +49,7 @@ func (r *run) types(o *options) error {
 	} else {
 		out = typesText(parents)
 	}
-	return r.print(r.Stdout, string(append(out, '\n')))
+	return r.printLong(append(out, '\n'))
 }
 
 // trimmed is a value as mdevctl prints it.
@@ -60,8 +60,22 @@ func description(t *inventory.Type) string {
 	return strings.ReplaceAll(trimmed(t.Description), "\n", ", ")
 }
 
+// room is about how much the types print, with so much beside each one's own text: memory that
+// grows is copied, and touched for the first time, over and over.
+func room(parents []inventory.Parent, beside int) []byte {
+	n := 64
+	for i := range parents {
+		n += len(parents[i].Name) + 64
+		for j := range parents[i].Types {
+			t := &parents[i].Types[j]
+			n += beside + len(t.Namespace) + len(t.Name) + len(t.DeviceAPI.Text()) + len(t.Label.Text()) + len(t.Description.Text())
+		}
+	}
+	return make([]byte, 0, n)
+}
+
 func typesText(parents []inventory.Parent) []byte {
-	var b []byte
+	b := room(parents, 96)
 	line := func(label, text string) {
 		if text != "" {
 			b = append(append(append(b, label...), text...), '\n')
@@ -85,7 +99,7 @@ func typesJSON(parents []inventory.Parent) []byte {
 	if len(parents) == 0 {
 		return []byte("[]")
 	}
-	b := []byte("[\n  {")
+	b := append(room(parents, 192), "[\n  {"...)
 	for i := range parents {
 		if i > 0 {
 			b = append(b, ',')
