@@ -19,6 +19,10 @@
 //     carried out is refused, also after it was started again.
 //   - A report is sent when something changed, and changes that come together go
 //     together. While nothing changes a sign of life is enough.
+//   - Canary orders are carried out where the policy allows canaries. Their
+//     devices are on record before they exist and removed when the order ends,
+//     however it ends; the state goes to, or comes from, one agent alone, that the
+//     server announced.
 //   - It outlives its servers: it tries again, less and less often, no two agents
 //     in step.
 //

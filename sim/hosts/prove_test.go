@@ -385,6 +385,38 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestOrdersTogether: many at once, in both directions, within one host, and of
+// one to itself: each comes to its end, and agents work on them one by one.
+func TestOrdersTogether(t *testing.T) {
+	s := newProofs(t, "gen8", "gen9", "rel11")
+	var ids []string
+	for _, c := range [][2]string{{"gen8", "gen8"}, {"gen8", "rel11"}, {"rel11", "gen8"}, {"gen9", "gen8"}, {"gen8", "gen9"}, {"rel11", "rel11"}, {"gen9", "rel11"}, {"rel11", "gen9"}} {
+		o := s.order(c[0], c[1])
+		if c[0] == c[1] && o.From.Parent == o.To.Parent {
+			t.Errorf("within %s both ends are on %s, and it has another", c[0], o.From.Parent)
+		}
+		ids = append(ids, o.ID)
+	}
+	for _, id := range ids {
+		var c *api.Canary
+		s.waits("order "+id+" is over", func() bool {
+			var err error
+			if c, err = s.client.Canary(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			return c.State.Over() && c.From.Clear && c.To.Clear
+		}, func() any { return c })
+		// A newer minor is not taken by an older one.
+		want := compat.Accepted
+		if c.From.Host == "rel11" && c.To.Host != "rel11" {
+			want = compat.Rejected
+		}
+		if c.State != api.CanarySettled || c.Result != want || c.Begun != 1 {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 // TestOrderInconclusive: acceptance shows nothing where the target takes half a
 // state too and nobody knows how to look at it.
 func TestOrderInconclusive(t *testing.T) {
