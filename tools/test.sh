@@ -53,6 +53,10 @@ go mod verify >/dev/null
 
 say "tests"
 go test $race ./...
+if [ -n "$race" ]; then
+	# Every step at which somebody can be killed: the race detector had some of them.
+	CGO_ENABLED=0 go test -count=1 ./sim/hosts -run TestKilledAnywhere
+fi
 
 say "demo"
 CGO_ENABLED=0 make -s demo ONCE=1 >bin/demo.out 2>&1 || { cat bin/demo.out; exit 1; }

@@ -23,6 +23,7 @@ import (
 	"kindred/api"
 	"kindred/client"
 	"kindred/compat"
+	"kindred/internal/service"
 	"kindred/trust"
 )
 
@@ -197,12 +198,12 @@ func runAgent(cmd *cobra.Command, opts *agentOptions) error {
 			return err
 		}
 	}
-	service := agent.ServiceOf(os.Getenv)
-	if service.Watchdog > 0 {
-		a.Poll = min(a.Poll, service.Watchdog/3)
+	manager := service.Of(os.Getenv)
+	if manager.Watchdog > 0 {
+		a.Poll = min(a.Poll, manager.Watchdog/3)
 	}
 	a.Ready = func() {
-		if err := service.Tell("READY=1", "WATCHDOG=1"); err != nil {
+		if err := manager.Tell("READY=1", "WATCHDOG=1"); err != nil {
 			log.Warn("tell the service manager", "err", err)
 		}
 	}

@@ -75,6 +75,15 @@ func runJoin(cmd *cobra.Command, opts *joinOptions) error {
 	if err != nil {
 		return err
 	}
+	for _, server := range opts.servers {
+		if _, err := overTLS(server); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+	}
+	// The token would be used up for a certificate that is of no use here.
+	if name, err := os.Hostname(); err == nil && name != t.Host {
+		return &exitError{exitInput, fmt.Errorf("join: the token is for the host %s, and this host calls itself %s: kindredd token create --host %s", clean(t.Host), clean(name), clean(name))}
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
 	csr, credentials, err := trust.NewRequest()
@@ -96,12 +105,21 @@ func runJoin(cmd *cobra.Command, opts *joinOptions) error {
 	return nil
 }
 
-func joinAt(ctx context.Context, server string, t *trust.Token, csr string, c *trust.Credentials) error {
+// overTLS is the name of a server that is reached over TLS.
+func overTLS(server string) (name string, err error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return fmt.Errorf("server %q is not https://NAME:PORT: a token is sent over TLS alone", server)
+		return "", fmt.Errorf("server %q is not https://NAME:PORT: a token is sent over TLS alone", server)
 	}
-	one, err := client.New([]string{server}, trust.JoinTLS(t, u.Hostname(), time.Now))
+	return u.Hostname(), nil
+}
+
+func joinAt(ctx context.Context, server string, t *trust.Token, csr string, c *trust.Credentials) error {
+	name, err := overTLS(server)
+	if err != nil {
+		return err
+	}
+	one, err := client.New([]string{server}, trust.JoinTLS(t, name, time.Now))
 	if err != nil {
 		return err
 	}

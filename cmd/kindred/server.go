@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,7 +54,7 @@ func readClientConfig() (*clientConfig, error) {
 	}
 	for _, name := range files {
 		data, err := readBounded(name, maxClientConfig)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // a home that is no directory, as /dev/null
 			continue
 		}
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kindred/compat"
+	"kindred/internal/service"
 	"kindred/prove"
 	"kindred/server"
 )
@@ -126,6 +127,7 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 			for _, name := range listeners.names() {
 				fmt.Fprintln(cmd.ErrOrStderr(), "kindredd: listening on "+name)
 			}
+			all.Go(func() { attend(ctx, service.Of(os.Getenv), s, log) })
 		})
 		stop(err)
 	})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent_test
+package service
 
 import (
 	"net"
@@ -8,12 +8,10 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"kindred/agent"
 )
 
-// TestService: what systemd said, and what it hears.
-func TestService(t *testing.T) {
+// TestManager: what systemd said, and what it hears.
+func TestManager(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "s")
 	for _, name := range []string{file, "@kindred-test-" + strconv.FormatInt(time.Now().UnixNano(), 36)} {
 		path := name
@@ -25,7 +23,7 @@ func TestService(t *testing.T) {
 			t.Fatal(err)
 		}
 		env := map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"}
-		s := agent.ServiceOf(func(key string) string { return env[key] })
+		s := Of(func(key string) string { return env[key] })
 		if s.Watchdog != 30*time.Second {
 			t.Errorf("the watchdog wants to hear within %v", s.Watchdog)
 		}
@@ -39,7 +37,7 @@ func TestService(t *testing.T) {
 		l.Close()
 	}
 	other := map[string]string{"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
-	if s := agent.ServiceOf(func(key string) string { return other[key] }); s.Watchdog != 0 || s.Tell("READY=1") != nil {
+	if s := Of(func(key string) string { return other[key] }); s.Watchdog != 0 || s.Tell("READY=1") != nil {
 		t.Errorf("another process is watched: %+v", s)
 	}
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+// Package service speaks with the service manager that started a program, as
+// sd_notify(3) describes it. It promises that a program that nobody manages so
+// behaves the same, and that a manager that does not listen is no fault of the
+// program.
+package service
 
 import (
 	"net"
@@ -10,18 +14,18 @@ import (
 	"time"
 )
 
-// Service is the service manager that started this process: sd_notify(3). The
-// zero value is none.
-type Service struct {
+// Manager is the service manager that started this process. The zero value is
+// none.
+type Manager struct {
 	socket string
 	// Watchdog is within what time the manager wants to hear that the process
 	// works; 0: it does not.
 	Watchdog time.Duration
 }
 
-// ServiceOf reads what the manager said in the environment.
-func ServiceOf(getenv func(string) string) Service {
-	s := Service{socket: getenv("NOTIFY_SOCKET")}
+// Of reads what the manager said in the environment.
+func Of(getenv func(string) string) Manager {
+	s := Manager{socket: getenv("NOTIFY_SOCKET")}
 	if pid := getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
 		if us, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64); err == nil && us > 0 {
 			s.Watchdog = time.Duration(us) * time.Microsecond
@@ -32,7 +36,7 @@ func ServiceOf(getenv func(string) string) Service {
 
 // Tell tells the manager how the process is: READY=1, WATCHDOG=1, STOPPING=1.
 // A manager that does not listen is no fault of the process.
-func (s Service) Tell(state ...string) error {
+func (s Manager) Tell(state ...string) error {
 	if s.socket == "" {
 		return nil
 	}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAttend: the service manager hears that the server answers, again and again,
+// and that it stops.
+func TestAttend(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "notify"))
+	t.Setenv("WATCHDOG_USEC", "300000")
+	hears := func(want string) {
+		t.Helper()
+		_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+		buf := make([]byte, 100)
+		for {
+			n, err := l.Read(buf)
+			if err != nil {
+				t.Fatalf("it does not say %s: %v", want, err)
+			}
+			if got := string(buf[:n]); strings.Contains(got, want) {
+				return
+			}
+		}
+	}
+	t.Cleanup(func() { hears("STOPPING=1") }) // after the server was told to
+	serve(t, dir)
+	hears("READY=1")
+	hears("WATCHDOG=1")
+	hears("WATCHDOG=1")
+}
