@@ -122,6 +122,7 @@ var commands = []command{
 	{name: "catalog", make: newCatalog},
 	{name: "prove", make: newProve},
 	{name: "proof", make: newProof},
+	{name: "canary", make: newCanary},
 	{name: "stream", make: newStream},
 	{name: prove.GuardCommand, make: newCanaryGuard},
 	{name: "reason", make: newReason},
