@@ -37,17 +37,14 @@ lab-libvirt: ## put libvirt into the lab's cache, for its test with our mdevctl
 lab-vm-image: ## build the lab's hypervisors: a root with libvirt and QEMU, once
 	@$(GO) run ./lab/cmd/kindred-lab prepare vm
 
-lab-vm: lab-vm-image ## real VMs between the lab's hypervisors, by libvirt and QEMU: some minutes
-	KINDRED_LAB=1 KINDRED_LAB_VM=1 $(GO) test -count=1 -timeout 60m ./lab -run TestVM -v
+lab-vm: lab-vm-image ## real VMs between the lab's hypervisors, by libvirt and QEMU: ten minutes (UPDATE=1: and their page)
+	KINDRED_LAB=1 KINDRED_LAB_VM=1 $(GO) test -count=1 -timeout 60m ./lab -run TestVM -v $(if $(UPDATE),-update)
 
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
 	@$(GO) run ./bench/cmd/kindred-bench -newer "$$($(GO) run ./lab/cmd/kindred-lab prepare mdevctl)"
 
 bench-server: ## a fleet server with ten thousand hosts, over HTTP: three minutes
 	@$(GO) run ./bench/cmd/server-bench
-
-bench-placement: ## OpenStack's Placement beside a fleet server, into docs/benchmarks.md (root; Debian's Placement): three minutes
-	@$(GO) run ./bench/cmd/placement-bench -write docs/benchmarks.md
 
 fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)

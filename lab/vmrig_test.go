@@ -6,23 +6,31 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindred/api"
 )
 
 // labVMs is a fleet whose hosts run VMs by libvirt and QEMU. The VMs run the
 // software in lab/vm, which notices whatever happens to their devices.
 type labVMs struct {
 	*labFleet
-	lan *LAN
-	vms map[string]*labVM
+	lan   *LAN
+	vms   map[string]*labVM
+	story *story
 }
 
 // labVM is one VM, on whatever host.
@@ -59,7 +67,7 @@ func newVMs(t *testing.T, hosts ...Host) *labVMs {
 	for i := range hosts {
 		names[i] = hosts[i].Name
 	}
-	v := &labVMs{lan: NewLAN(names...), vms: make(map[string]*labVM)}
+	v := &labVMs{lan: NewLAN(names...), vms: make(map[string]*labVM), story: new(story)}
 	for i := range hosts {
 		hosts[i].LAN, hosts[i].Disk, hosts[i].Memory = v.lan, image, 1024
 	}
@@ -78,6 +86,7 @@ func newVMs(t *testing.T, hosts ...Host) *labVMs {
 			t.Fatal(err)
 		}
 		sh(v.ctx, t, g.Client, hypervisorSetup)
+		v.installHook(name)
 		v.startLibvirt(name)
 	}
 	t.Cleanup(v.explainVMs)
@@ -111,6 +120,23 @@ udevadm trigger --action=add
 udevadm settle
 `
 
+// installHook does what docs/libvirt.md says.
+func (v *labVMs) installHook(host string) {
+	v.t.Helper()
+	hook, err := os.ReadFile("../packaging/libvirt/qemu")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	g := v.guests[host]
+	if err := g.Put(v.ctx, "/etc/libvirt/hooks/qemu", 0o755, bytes.NewReader(hook)); err != nil {
+		v.t.Fatal(err)
+	}
+	env := "KINDRED_SERVER=https://" + v.outside() + "\n"
+	if err := g.Put(v.ctx, "/etc/kindred/agent.env", 0o644, strings.NewReader(env)); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
 func (v *labVMs) startLibvirt(host string) {
 	v.t.Helper()
 	sh(v.ctx, v.t, v.guests[host].Client, "libvirtd --listen --daemon >/dev/null")
@@ -126,7 +152,7 @@ func (v *labVMs) explainVMs() {
 		return
 	}
 	for name, g := range v.guests {
-		r, err := g.Run(v.ctx, Cmd{Argv: []string{"sh", "-c", "tail -n 20 /var/log/libvirtd.log; tail -n 12 /var/log/libvirt/qemu/*.log | grep -v '^-'"}})
+		r, err := g.Run(context.WithoutCancel(v.ctx), Cmd{Argv: []string{"sh", "-c", "tail -n 20 /var/log/libvirtd.log; tail -n 12 /var/log/libvirt/qemu/*.log | grep -v '^-'"}})
 		if err == nil {
 			v.t.Logf("libvirt and QEMU on %s said:\n%s", name, r.Stdout)
 		}
@@ -272,4 +298,167 @@ func (v *labVMs) noGap(vm *labVM) {
 		}
 		next[device]++
 	}
+}
+
+// hasEnded is how a command on a host ended.
+type hasEnded struct {
+	code   int
+	stdout string
+	stderr string
+}
+
+// migrateArgs is how a user moves a VM. QEMU of the lab's hosts is told how fast
+// where it has to last.
+func migrateArgs(vm *labVM, to string, more ...string) []string {
+	argv := []string{"virsh", "migrate", "--live", "--p2p", "--persistent", "--undefinesource"}
+	return append(append(argv, more...), vm.name, "qemu+tcp://"+to+"/system")
+}
+
+// begin starts a command on a host; what it ended with comes through the channel.
+func (v *labVMs) begin(host string, argv ...string) <-chan hasEnded {
+	v.t.Helper()
+	done := make(chan hasEnded, 1)
+	g := v.guests[host]
+	go func() {
+		r, err := g.Run(v.ctx, Cmd{Argv: argv})
+		if err != nil {
+			done <- hasEnded{code: -1, stderr: err.Error()}
+			return
+		}
+		done <- hasEnded{r.ExitCode, strings.TrimSpace(string(r.Stdout)), strings.TrimSpace(string(r.Stderr))}
+	}()
+	return done
+}
+
+// ends waits for it.
+func (v *labVMs) ends(what string, done <-chan hasEnded) hasEnded {
+	v.t.Helper()
+	select {
+	case r := <-done:
+		if r.code == -1 {
+			v.t.Fatalf("%s: %s", what, r.stderr)
+		}
+		return r
+	case <-time.After(2 * patience):
+		v.t.Fatalf("%s did not end within %v", what, 2*patience)
+		panic("not reached")
+	}
+}
+
+// types runs a command on a host as its user does, puts it and what it said on
+// the page, and wants that exit code and these texts.
+func (v *labVMs) types(host string, code int, texts []string, argv ...string) hasEnded {
+	v.t.Helper()
+	r := v.ends(strings.Join(argv, " "), v.begin(host, argv...))
+	v.checks(host, r, code, texts, argv...)
+	return r
+}
+
+func (v *labVMs) checks(host string, r hasEnded, code int, texts []string, argv ...string) {
+	v.t.Helper()
+	said := strings.TrimSpace(r.stdout + "\n" + r.stderr)
+	v.story.command(host, argv, said)
+	if r.code != code {
+		v.t.Fatalf("%s on %s: exit code %d, want %d: %s", strings.Join(argv, " "), host, r.code, code, said)
+	}
+	for _, text := range texts {
+		if !strings.Contains(said, text) {
+			v.t.Errorf("%s on %s says this, without %q:\n%s", strings.Join(argv, " "), host, text, said)
+		}
+	}
+}
+
+// migrates moves a VM with its devices and looks at everything afterwards: it
+// goes on without a gap, one host has its devices, nothing is held any more.
+func (v *labVMs) migrates(vm *labVM, to string, more ...string) *api.Migration {
+	v.t.Helper()
+	from := vm.host
+	v.types(from, 0, nil, migrateArgs(vm, to, more...)...)
+	return v.arrived(vm, to)
+}
+
+// arrived looks at a VM that was moved.
+func (v *labVMs) arrived(vm *labVM, to string) *api.Migration {
+	v.t.Helper()
+	from := vm.host
+	v.moved(vm, to)
+	m := v.gets(v.migrationOf(vm, from, to).ID, api.Completed)
+	if m.Host != to {
+		v.t.Errorf("the owner is %s", m.Host)
+	}
+	if len(m.Devices) != len(vm.devices) {
+		v.t.Fatalf("%s has %d devices, %d were moved", vm.name, len(vm.devices), len(m.Devices))
+	}
+	for _, d := range m.Devices {
+		i := slices.Index(vm.devices, d.Source)
+		if i < 0 || v.there(from, d.Source) || !v.there(to, d.Target) {
+			v.t.Fatalf("device %s of %s: not its own, still on %s, or not on %s as %s", d.Source, vm.name, from, to, d.Target)
+		}
+		vm.devices[i] = d.Target
+	}
+	v.goesOn(vm)
+	v.nothingHeld()
+	code, _, _ := v.virsh(from, "domuuid", vm.name)
+	if code == 0 {
+		v.t.Errorf("%s is still defined on %s", vm.name, from)
+	}
+	v.definedWith(vm)
+	v.story.note("%s runs on %s: %s. Its devices are gone from %s; no room is held.", vm.name, to, v.progress(vm), from)
+	return m
+}
+
+// migrationOf is the one on record of a VM that went from one host to another.
+func (v *labVMs) migrationOf(vm *labVM, from, to string) *api.Migration {
+	v.t.Helper()
+	var list []api.Migration
+	v.asks(0, &list, nil, "migration", "list", "--all")
+	i := slices.IndexFunc(list, func(m api.Migration) bool {
+		return m.Source == from && m.Target == to && m.State != api.Aborted && slices.Contains(vm.devices, m.Devices[0].Source)
+	})
+	if i < 0 {
+		v.t.Fatalf("no migration of %s from %s to %s is on record", vm.name, from, to)
+	}
+	return &list[i]
+}
+
+// nothingHeld waits until no migration is under way and no claim holds room.
+func (v *labVMs) nothingHeld() {
+	v.t.Helper()
+	v.until("nothing is under way or held", func() bool {
+		_, _, claims := v.run("kindred", "claim", "list")
+		_, _, migrations := v.run("kindred", "migration", "list")
+		return strings.Contains(claims, "no claim holds room") && strings.Contains(migrations, "no migration is under way")
+	})
+}
+
+// stays looks at a VM that was to move and did not.
+func (v *labVMs) stays(vm *labVM, before map[string][]string) {
+	v.t.Helper()
+	v.goesOn(vm)
+	v.nothingHeld()
+	v.until("the hosts have what they had", func() bool { return cmp.Diff(before, v.all()) == "" })
+	for host := range v.guests {
+		code, _, _ := v.virsh(host, "domstate", vm.name)
+		if (code == 0) != (host == vm.host) {
+			v.t.Errorf("virsh domstate %s on %s ends with %d; it is on %s", vm.name, host, code, vm.host)
+		}
+	}
+	v.story.note("%s runs on, on %s: %s. No device is on the target; no room is held.", vm.name, vm.host, v.progress(vm))
+}
+
+// progress says what the VM found until now.
+func (v *labVMs) progress(vm *labVM) string {
+	v.noGap(vm)
+	text := vm.said + v.serial(vm)
+	all := vmRound.FindAllStringSubmatch(text, -1)
+	return fmt.Sprintf("%s rounds, %s words fed to each device, none missing, last digest %s", all[len(all)-1][1], all[len(all)-1][3], all[len(all)-1][4])
+}
+
+// definedWith: also when the VM is started again some day, it gets these devices.
+func (v *labVMs) definedWith(vm *labVM) {
+	v.t.Helper()
+	v.until(fmt.Sprintf("the definition of %s on %s has %v", vm.name, vm.host, vm.devices), func() bool {
+		xml := v.virshOK(vm.host, "dumpxml", "--inactive", vm.name)
+		return !slices.ContainsFunc(vm.devices, func(d string) bool { return !strings.Contains(xml, "'"+d+"'") })
+	})
 }

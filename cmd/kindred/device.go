@@ -15,15 +15,12 @@ import (
 )
 
 func newDevice() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "device",
 		Short: "Show, keep, start and stop devices",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsSubcommand,
 	}
-}
-
-func newDeviceList() *cobra.Command {
 	opts := new(listOptions)
 	definedOnly := false
 	list := &cobra.Command{
@@ -49,7 +46,8 @@ list what is defined to exist instead, and whether it runs.`,
 	}
 	opts.add(list)
 	list.Flags().BoolVarP(&definedOnly, "defined", "d", false, "list definitions")
-	return list
+	cmd.AddCommand(list, newDeviceShow(), newDeviceDefine(), newDeviceUndefine(), newDeviceModify(), newDeviceStart(), newDeviceStop(), newDeviceRepair())
+	return cmd
 }
 
 // runListDefined lists definitions, which are this host's.

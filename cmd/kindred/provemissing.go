@@ -20,11 +20,15 @@ type missingAnswer struct {
 }
 
 func runMissing(cmd *cobra.Command, opts *proveOptions) error {
-	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
+	engine, err := openEngine(cmd, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
-	answer := missingAnswer{Made: []proved{}, Open: f.Missing()}
+	inventories, err := readFiles(opts.files.inventories)
+	if err != nil {
+		return err
+	}
+	answer := missingAnswer{Made: []proved{}, Open: fleet.FindMissing(engine, inventories)}
 	// Where no proof is of one host, nobody has to be root to be told.
 	if !opts.dryRun && slices.ContainsFunc(answer.Open, func(m fleet.Missing) bool { return m.From.Host == m.To.Host }) {
 		if answer.Made, answer.Open, err = makeMissing(cmd, opts, answer.Open); err != nil {
