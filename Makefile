@@ -46,6 +46,9 @@ bench: ## against mdevctl and against a bare loop, in one run (root; Debian's md
 bench-server: ## a fleet server with ten thousand hosts, over HTTP: three minutes
 	@$(GO) run ./bench/cmd/server-bench
 
+bench-placement: ## OpenStack's Placement beside a fleet server, into docs/benchmarks.md (root; Debian's Placement): three minutes
+	@$(GO) run ./bench/cmd/placement-bench -write docs/benchmarks.md
+
 fuzz: ## each fuzz test for 30 s (FUZZTIME=5m for longer)
 	@sh tools/fuzz.sh $(or $(FUZZTIME),30s)
 

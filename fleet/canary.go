@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"cmp"
+	"iter"
 	"math/bits"
 	"slices"
 
@@ -110,20 +111,32 @@ func (f *Fleet) offering(able func(string) bool) map[*offer]*host {
 	return hosts
 }
 
+// proofs yields the offers that wait for a proof of devices alike, each with what
+// it would be about. Offers that nobody makes are left out.
+func (f *Fleet) proofs(s *source, made func(*offer) bool) iter.Seq2[*offer, *compat.Proof] {
+	return func(yield func(*offer, *compat.Proof) bool) {
+		ways := f.kinds.ways(s, f.offers)
+		for _, o := range f.offers {
+			if w := ways[o.id]; !w.related || w.there != compat.Unknown || !made(o) || !f.kinds.verdict(s, o).Provable() {
+				continue
+			}
+			proof, err := f.engine.About(s.what, o.what)
+			if err != nil {
+				continue // a build that is not known: no proof can be about it
+			}
+			if !yield(o, &proof) {
+				return
+			}
+		}
+	}
+}
+
 // waits finds the offers that wait for a proof about a class of devices.
 func (f *Fleet) waits(k *kindReach, from *host, offering map[*offer]*host, found map[string]*pending, able func(string) bool) map[*offer]*pending {
 	waits := make(map[*offer]*pending)
 	counted := make(map[*pending]bool)
 	s := k.class.source
-	ways := f.kinds.ways(s, f.offers)
-	for _, o := range f.offers {
-		if w := ways[o.id]; !w.related || w.there != compat.Unknown || offering[o] == nil || !f.kinds.verdict(s, o).Provable() {
-			continue
-		}
-		proof, err := f.engine.About(s.what, o.what)
-		if err != nil {
-			continue // a build that is not known: no proof can be about it
-		}
+	for o, proof := range f.proofs(s, func(o *offer) bool { return offering[o] != nil }) {
 		key := proof.Key()
 		p := found[key]
 		if p == nil {

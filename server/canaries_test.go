@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -467,6 +469,49 @@ func TestCanaryRoom(t *testing.T) {
 	}
 	if !seen[true] || !seen[false] {
 		t.Errorf("the canary was seen there and not: %v", seen)
+	}
+}
+
+// TestCanaryContention: orders and claims are asked for all at once, at two
+// servers: never more of them are granted than there is room, and no room is
+// left while one is refused for it.
+func TestCanaryContention(t *testing.T) {
+	var devices []*made
+	for i := range 8 {
+		devices = append(devices, &made{id: fmt.Sprintf("83b8f4f2-509f-382f-3c1e-e6bfe0fa60%02d", i), typ: "small"})
+	}
+	const room = 5
+	r := newRig(t, newMachine("a", 20, devices...), newMachine("b", room))
+	servers := []*running{r.start(r.open()), r.start(r.open())}
+	r.report(servers[0], "a", "b")
+	for _, s := range servers {
+		s.view.wait(t.Context(), servers[0].view.current(), 5*time.Second)
+	}
+	var all sync.WaitGroup
+	var granted, full atomic.Int32
+	asked := func(err error) {
+		switch {
+		case err == nil:
+			granted.Add(1)
+		case errors.Is(err, &api.Problem{Code: api.NoRoom}):
+			full.Add(1)
+		default:
+			t.Error(err)
+		}
+	}
+	for i, d := range devices {
+		all.Go(func() {
+			_, err := servers[i%2].CreateClaim(t.Context(), "test", "", api.ClaimRequest{Devices: []string{d.id}, Target: "b"})
+			asked(err)
+		})
+		all.Go(func() {
+			_, err := servers[(i+1)%2].CreateCanary(t.Context(), "test", "", wants("a", "b"))
+			asked(err)
+		})
+	}
+	all.Wait()
+	if granted.Load() != room || full.Load() != int32(2*len(devices)-room) {
+		t.Errorf("%d granted and %d refused, with room for %d", granted.Load(), full.Load(), room)
 	}
 }
 

@@ -115,7 +115,7 @@ func (c *canaryRecord) hear(host string, w *api.CanaryWord, by trust.Identity, n
 		return false, api.NewProblem(api.BadRequest, "%q is no phase of the %s of a canary order", w.Phase, w.Role)
 	case at <= was:
 		return false, nil // it was sent again
-	case by.Serial == "":
+	case by.Serial == "" || by.Role != trust.Host || by.Name != host:
 		c.over(api.CanaryFailed, api.Unauthorized, host+": its agent has no certificate, by which the other one could know it: it has to join (kindred agent join)", now)
 		return true, nil
 	case half.Serial != "" && half.Serial != by.Serial:

@@ -108,6 +108,7 @@ func (s *Server) register(mux *http.ServeMux) huma.API {
 	problems.Do(asProblem)
 	config := huma.DefaultConfig("Kindred", api.Version)
 	config.OpenAPI.Components.Schemas = schemas()
+	config.Formats = formats()
 	config.Info.Description = "Where a virtual machine's assigned devices can live-migrate to, room held there, and migrations. docs/fleet.md explains it."
 	config.CreateHooks, config.DocsPath, config.SchemasPath, config.OpenAPIPath = nil, "", "", strings.TrimSuffix(api.PathOpenAPI, ".json")
 	a := humago.New(mux, config)

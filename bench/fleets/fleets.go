@@ -27,6 +27,9 @@ type Size struct {
 	Parents int // of each host; 8
 	Types   int // of each parent, a multiple of four; 16
 	Devices int // of each host, where they fit; 5
+	// Plain is a fleet of one make, on which nothing is used but by the devices of
+	// the first host, which are of one type and each on a parent of its own.
+	Plain bool
 }
 
 func (s Size) filled() Size {
@@ -77,9 +80,13 @@ func New(seed uint64, size Size) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	for generation := range generations {
-		for kernel := range 4 {
-			for variant := range 4 {
+	many, few := generations, 4
+	if f.Size.Plain {
+		many, few = 1, 1
+	}
+	for generation := range many {
+		for kernel := range few {
+			for variant := range few {
 				static := f.static(generation, kernel, variant)
 				digest, err := static.Digest()
 				if err != nil {
@@ -186,6 +193,9 @@ func Name(i int) string { return fmt.Sprintf("r%04d-h%02d", i/40, i%40) }
 // Host makes host number i as it is stored: which make it is, what its devices
 // are and what room they leave.
 func (f *Fleet) Host(i int) *inventory.Own {
+	if f.Size.Plain {
+		return f.plain(i)
+	}
 	r := rand.New(rand.NewPCG(f.seed, uint64(i)))
 	// Racks are bought together: their hosts are of one generation.
 	generation := rand.New(rand.NewPCG(f.seed+1, uint64(i/40))).IntN(generations)
@@ -211,16 +221,36 @@ func (f *Fleet) Host(i int) *inventory.Own {
 			used[p] += r.IntN(units - used[p] + 1)
 		}
 	}
-	creatable := make([]byte, 0, len(static.Parents)*f.Size.Types)
-	for p := range static.Parents {
-		for t := range static.Parents[p].Types {
+	f.count(own, used)
+	return own
+}
+
+// plain is host number i of a plain fleet.
+func (f *Fleet) plain(i int) *inventory.Own {
+	own := &inventory.Own{Static: f.Digests[0], Host: Name(i), Origin: inventory.FromSimulator, Taken: taken}
+	used := make([]int, f.Size.Parents)
+	if i == 0 {
+		for d := range min(f.Size.Devices, f.Size.Parents) {
+			p := &f.Statics[0].Parents[d]
+			own.Devices = append(own.Devices, device(i, d, p, &p.Types[0], true))
+			used[d] = unitsOf(0)
+		}
+	}
+	f.count(own, used)
+	return own
+}
+
+// count sets the counters by the units in use.
+func (f *Fleet) count(own *inventory.Own, used []int) {
+	creatable := make([]byte, 0, len(used)*f.Size.Types)
+	for p := range used {
+		for t := range f.Size.Types {
 			count := (units - used[p]) / unitsOf(t)
 			own.Available = append(own.Available, count)
 			creatable = append(creatable, "ny"[min(count, 1)])
 		}
 	}
 	own.Creatable = string(creatable)
-	return own
 }
 
 // unitsOf is what an instance of type number t takes, by name.
@@ -238,6 +268,13 @@ func device(host, n int, p *inventory.Parent, t *inventory.Type, contract bool) 
 		}
 	}
 	return d
+}
+
+// Idle is a host of make number n on which nothing is used.
+func (f *Fleet) Idle(n int, name string) *inventory.Inventory {
+	own := &inventory.Own{Static: f.Digests[n], Host: name, Origin: inventory.FromSimulator, Taken: taken}
+	f.count(own, make([]int, f.Size.Parents))
+	return inventory.Join(f.Statics[n], own)
 }
 
 // Inventory is host number i as a whole document.

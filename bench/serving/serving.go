@@ -82,13 +82,15 @@ func Prepare(dir string, made *fleets.Fleet) (*Authority, *proofs.PrivateKey, er
 const startWait = 2 * time.Minute
 
 // Start starts the server of a prepared directory, which knows what it knew
-// when it was stopped, and returns when it listens.
-func Start(ctx context.Context, dir string, authority *Authority) (*Server, error) {
+// when it was stopped, and returns when it listens. More flags may be given.
+func Start(ctx context.Context, dir string, authority *Authority, flags ...string) (*Server, error) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	s := &Server{Dir: dir, Authority: authority, ended: make(chan error, 1)}
-	s.command = exec.Command(in("kindredd"), "serve", "--data-dir", in("data"), "--socket", "",
+	s.command = exec.Command(in("kindredd"), append([]string{
+		"serve", "--data-dir", in("data"), "--socket", "",
 		"--listen", "127.0.0.1:0", "--tls-cert", in("server.pem"), "--tls-key", in("server.key"), "--tls-ca", in("ca.pem"),
-		"--listen-loopback", "127.0.0.1:0", "--catalogs", in("catalogs"), "--proof-keys", in("keys"))
+		"--listen-loopback", "127.0.0.1:0", "--catalogs", in("catalogs"), "--proof-keys", in("keys"),
+	}, flags...)...)
 	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := s.command.StderrPipe()
 	if err != nil {

@@ -15,12 +15,15 @@ import (
 )
 
 func newDevice() *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "device",
 		Short: "Show, keep, start and stop devices",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsSubcommand,
 	}
+}
+
+func newDeviceList() *cobra.Command {
 	opts := new(listOptions)
 	definedOnly := false
 	list := &cobra.Command{
@@ -46,8 +49,7 @@ list what is defined to exist instead, and whether it runs.`,
 	}
 	opts.add(list)
 	list.Flags().BoolVarP(&definedOnly, "defined", "d", false, "list definitions")
-	cmd.AddCommand(list, newDeviceShow(), newDeviceDefine(), newDeviceUndefine(), newDeviceModify(), newDeviceStart(), newDeviceStop(), newDeviceRepair())
-	return cmd
+	return list
 }
 
 // runListDefined lists definitions, which are this host's.

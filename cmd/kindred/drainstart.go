@@ -57,7 +57,7 @@ firmware, or for kindred drain resume; then it goes on with the next.`,
 	cmd.Flags().IntVar(&opts.atOnce, "at-once", api.DrainAtOnce, "at most `N` moves at a time")
 	cmd.Flags().IntVar(&opts.wave, "wave", 0, "drain `N` hosts at a time (0: all)")
 	cmd.Flags().BoolVar(&opts.proven, "proven", false, "only where a real transfer proved the pair")
-	cmd.Flags().DurationVar(&opts.ttl, "ttl", 0, "how long a move's room is held until it is handed over (the server's default)")
+	cmd.Flags().DurationVar(&opts.ttl, "ttl", 0, "how long a move's room is held (the server's default)")
 	cmd.Flags().StringVar(&opts.key, "key", "", "the same request with the same `KEY` makes one drain, not two")
 	return cmd
 }

@@ -93,36 +93,66 @@ type streamKey struct{}
 
 // commands are what kindred can do.
 var commands = []command{
-	{"inspect", newInspect},
-	{"type", newType},
-	{"device", newDevice},
-	{"check", newCheck},
-	{"targets", newTargets},
-	{"matrix", newMatrix},
-	{"reach", newReach},
-	{"whatif", newWhatIf},
-	{"drain", newDrain},
-	{"watch", newWatch},
-	{"agent", newAgent},
-	{"host", newHost},
-	{"claim", newClaim},
-	{"migration", newMigration},
-	{"events", newEvents},
-	{"vm", newVM},
-	{"hook", newHook},
-	{"catalog", newCatalog},
-	{"prove", newProve},
-	{"proof", newProof},
-	{"stream", newStream},
-	{prove.GuardCommand, newCanaryGuard},
-	{"reason", newReason},
-	{"mdevctl", newMdevctl},
-	{"version", newVersion},
+	{name: "inspect", make: newInspect},
+	{name: "type", make: newType},
+	{name: "device", make: newDevice, under: []command{
+		{name: "list", make: newDeviceList},
+		{name: "show", make: newDeviceShow},
+		{name: "define", make: newDeviceDefine},
+		{name: "undefine", make: newDeviceUndefine},
+		{name: "modify", make: newDeviceModify},
+		{name: "start", make: newDeviceStart},
+		{name: "stop", make: newDeviceStop},
+		{name: "repair", make: newDeviceRepair},
+	}},
+	{name: "check", make: newCheck},
+	{name: "targets", make: newTargets},
+	{name: "matrix", make: newMatrix},
+	{name: "reach", make: newReach},
+	{name: "whatif", make: newWhatIf},
+	{name: "drain", make: newDrain},
+	{name: "watch", make: newWatch},
+	{name: "agent", make: newAgent},
+	{name: "host", make: newHost},
+	{name: "claim", make: newClaim},
+	{name: "migration", make: newMigration},
+	{name: "events", make: newEvents},
+	{name: "vm", make: newVM},
+	{name: "hook", make: newHook},
+	{name: "catalog", make: newCatalog},
+	{name: "prove", make: newProve},
+	{name: "proof", make: newProof},
+	{name: "canary", make: newCanary},
+	{name: "stream", make: newStream},
+	{name: prove.GuardCommand, make: newCanaryGuard},
+	{name: "reason", make: newReason},
+	{name: "mdevctl", make: newMdevctl},
+	{name: "version", make: newVersion},
 }
 
 type command struct {
-	name string
-	make func() *cobra.Command
+	name  string
+	make  func() *cobra.Command
+	under []command
+}
+
+// add makes the command that args call and adds it to cmd. Unless they begin
+// with its name it adds all, and says so.
+func add(cmd *cobra.Command, commands []command, args []string) (all bool) {
+	called := slices.IndexFunc(commands, func(c command) bool { return len(args) > 0 && c.name == args[0] })
+	for i, c := range commands {
+		if called >= 0 && i != called {
+			continue
+		}
+		made := c.make()
+		var below []string
+		if i == called {
+			below = args[1:]
+		}
+		add(made, c.under, below)
+		cmd.AddCommand(made)
+	}
+	return called < 0
 }
 
 // newRoot makes the command that args call and, unless they begin with its
@@ -147,13 +177,7 @@ migration, by a server.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	called := slices.IndexFunc(commands, func(c command) bool { return len(args) > 0 && c.name == args[0] })
-	for i, c := range commands {
-		if called < 0 || i == called {
-			cmd.AddCommand(c.make())
-		}
-	}
-	if called < 0 {
+	if add(cmd, commands, args) {
 		cmd.InitDefaultCompletionCmd()
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true // cobra would add it still

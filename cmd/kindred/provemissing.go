@@ -20,15 +20,11 @@ type missingAnswer struct {
 }
 
 func runMissing(cmd *cobra.Command, opts *proveOptions) error {
-	engine, err := openEngine(cmd, &opts.catalogs, &opts.proofs)
+	f, err := openFleet(cmd, opts.files.inventories, &opts.catalogs, &opts.proofs)
 	if err != nil {
 		return err
 	}
-	inventories, err := readFiles(opts.files.inventories)
-	if err != nil {
-		return err
-	}
-	answer := missingAnswer{Made: []proved{}, Open: fleet.FindMissing(engine, inventories)}
+	answer := missingAnswer{Made: []proved{}, Open: f.Missing()}
 	// Where no proof is of one host, nobody has to be root to be told.
 	if !opts.dryRun && slices.ContainsFunc(answer.Open, func(m fleet.Missing) bool { return m.From.Host == m.To.Host }) {
 		if answer.Made, answer.Open, err = makeMissing(cmd, opts, answer.Open); err != nil {
