@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
+	"sync/atomic"
 
 	"kindred/definition"
 	"kindred/definition/callout"
@@ -159,21 +159,30 @@ func (r *run) addAttributes(rows []row) {
 	if scripts.None() {
 		return
 	}
-	var group errgroup.Group
-	group.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for i := range rows {
-		group.Go(func() error {
-			attrs, err := scripts.Attributes(r.context(), callout.For(&rows[i].Definition))
-			if err != nil {
-				r.tell("Warning: attributes of " + rows[i].UUID + ": " + err.Error())
+	// Whoever asks waits in a system call. With one processor of Go's more than
+	// they are none has to be taken from one that waits, over and over.
+	asking := 2 * runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(asking + 1))
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(asking, len(rows)) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(rows); i = int(next.Add(1)) - 1 {
+				r.addAttributesTo(scripts, &rows[i])
 			}
-			if len(attrs) > 0 {
-				rows[i].Attributes = attrs
-			}
-			return nil
 		})
 	}
-	_ = group.Wait()
+	group.Wait()
+}
+
+func (r *run) addAttributesTo(scripts *callout.Scripts, row *row) {
+	attrs, err := scripts.Attributes(r.context(), callout.Device{UUID: row.UUID, Parent: row.Parent, Type: row.Type})
+	if err != nil {
+		r.tell("Warning: attributes of " + row.UUID + ": " + err.Error())
+	}
+	if len(attrs) > 0 {
+		row.Attributes = attrs
+	}
 }
 
 func rowsText(rows []row, defined, verbose bool) []byte {
