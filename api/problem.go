@@ -39,6 +39,7 @@ const (
 	DeadlinePassed  Code = "deadline-passed"
 	DeviceFailed    Code = "device-failed"
 	MoveFailed      Code = "move-failed"
+	StateRejected   Code = "state-rejected"
 	DeviceReset     Code = "device-reset"
 	NoAuthority     Code = "no-authority"
 	CanariesUnsafe  Code = "canaries-unsafe"
@@ -84,6 +85,7 @@ var codes = map[Code]struct {
 	DeadlinePassed:  {409, "the deadline passed"},
 	DeviceFailed:    {409, "a device could not be made"},
 	MoveFailed:      {409, "moves of this owner failed again and again"},
+	StateRejected:   {409, "a driver refused the state: the VM stayed on the source"},
 	DeviceReset:     {409, "a driver refused the state of a device, which was reset: its VM runs on without it"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
 	CanariesUnsafe:  {409, "the driver's catalog says that canaries are unsafe"},

@@ -286,10 +286,18 @@ func (s *Server) Abort(ctx context.Context, id string, match int64, a api.Abort)
 		reason = "a driver refused the state: " + a.Rejected
 	}
 	return s.changeMigration(ctx, id, match, func(m *migrationRecord, now time.Time) (bool, error) {
-		if m.State == api.HandedOver && a.Rejected != "" {
-			m.result, m.detail = compat.Rejected, a.Rejected
+		open := m.State == api.HandedOver
+		changed, err := abort(&m.Migration, now, reason)
+		if err != nil {
+			return false, err
 		}
-		return abort(&m.Migration, now, reason)
+		// Also when somebody said before that the VM stayed: the source hears of that
+		// first, the target knows why.
+		if a.Rejected != "" && (open || !changed) && m.Code != api.StateRejected {
+			m.result, m.detail = compat.Rejected, a.Rejected
+			m.Code, m.Reason, changed = api.StateRejected, reason, true
+		}
+		return changed, nil
 	})
 }
 

@@ -92,3 +92,38 @@ func TestReset(t *testing.T) {
 		})
 	}
 }
+
+// TestRejectedLate: the source says first that the VM stayed, the target later why.
+func TestRejectedLate(t *testing.T) {
+	a, b := newMachine("a", 4, &made{id: dev1, typ: "small", open: true}), newMachine("b", 4)
+	r := newRig(t, a, b)
+	s := r.start(r.open())
+	r.report(s, "a", "b")
+	ctx := t.Context()
+	source, target := serve(t, s, Identity{Name: "host:a", Host: "a"}), serve(t, s, Identity{Name: "host:b", Host: "b"})
+	m, err := target.CreateMigration(ctx, "", &api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: []string{dev1}, Target: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.work(ctx, s.Server); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = target.HandOver(ctx, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = source.Abort(ctx, m.ID, &api.Abort{Reason: "it failed"}); err != nil || m.Code != "" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	for _, when := range []api.MigrationState{api.Aborting, api.Aborted} { // said twice, it is one proof
+		if m, err = target.Abort(ctx, m.ID, &api.Abort{Rejected: "EINVAL"}); err != nil || m.State != when || m.Code != api.StateRejected || m.Host != "a" {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		if err := b.work(ctx, s.Server); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := s.Proofs("", 0, api.ProofFilter{}).Proofs
+	if len(list) != 1 || list[0].Proof.Result != compat.Rejected || list[0].Proof.Detail != "EINVAL" {
+		t.Errorf("proofs: %+v", list)
+	}
+}

@@ -94,10 +94,11 @@ func (d *Document) Devices() []string {
 type reader struct {
 	doc   *Document
 	dec   *xml.Decoder
-	path  []string // of the element that is open; one of another namespace is "*"
-	seen  map[string]bool
-	dev   *Hostdev // the device element that is open
-	place int      // where its element is in the path
+	path  []string        // of the element that is open; one of another namespace is "*"
+	seen  map[string]bool // elements that there is one of
+	known map[string]bool // devices
+	dev   *Hostdev        // the device element that is open
+	place int             // where its element is in the path
 	char  *strings.Builder
 }
 
@@ -107,7 +108,7 @@ func (r *reader) fail(format string, args ...any) error {
 }
 
 func (r *reader) read() error {
-	r.seen = make(map[string]bool)
+	r.seen, r.known = make(map[string]bool), make(map[string]bool)
 	for {
 		from := int(r.dec.InputOffset())
 		token, err := r.dec.Token()
@@ -258,9 +259,10 @@ func (r *reader) close() error {
 	if h.tag == nil {
 		return r.fail("a device of type %s has no source address", h.Kind)
 	}
-	if r.doc.Device(h.Device) != nil {
+	if r.known[h.Device] {
 		return r.fail("device %s is assigned twice", h.Device)
 	}
+	r.known[h.Device] = true
 	if !h.spare {
 		r.doc.Hostdevs = append(r.doc.Hostdevs, *h)
 	}

@@ -172,6 +172,14 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %v, want %q; %+v", name, err, c.says, doc)
 		}
 	}
+	// As many devices as fit in: each is looked at once.
+	var many strings.Builder
+	for i := 0; many.Len() < MaxSize-1000; i++ {
+		fmt.Fprintf(&many, "<hostdev type='mdev'><source><address uuid='83b8f4f2-509f-382f-3c1e-%012x'/></source></hostdev>", i)
+	}
+	if doc, err := Parse([]byte(in(many.String()))); err != nil || len(doc.Devices()) < 40_000 {
+		t.Errorf("many devices: %v", err)
+	}
 	// Allowed, and to be found in the place where libvirt finds it.
 	for name, text := range map[string]string{
 		"an entity that all know": in(strings.Replace(someMdev, "83b8", "&#x38;3b8", 1)),

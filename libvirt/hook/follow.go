@@ -51,8 +51,9 @@ type Follower struct {
 
 	seen      bool      // the domain was here
 	arrived   time.Time // when it was seen to have its state
+	gone      time.Time // when it was seen to be here no more, without having arrived
 	redefined bool      // its definition was looked at
-	told      bool      // the server was told that it arrived
+	told      bool      // the server knows all that there is to be told
 }
 
 // How often is looked without a reason, at the domain and at the server.
@@ -104,7 +105,7 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 			switch {
 			case err != nil:
 				warn(err)
-			case now.State.Over() || now.State == api.Completing && f.told:
+			case now.State.Over() && (f.told || !f.seen || time.Since(now.Changed) > beyond), now.State == api.Completing && f.told:
 				f.Log.Info("a migration ended", "migration", now.ID, "state", now.State, "reason", now.Reason)
 				return nil
 			default:
@@ -168,11 +169,14 @@ const (
 // judge says what is to be said of what is seen.
 func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 	here := f.here(s, move)
-	if f.arrived.IsZero() && here && s.Phase == Arrived {
+	switch {
+	case f.arrived.IsZero() && here && s.Phase == Arrived:
 		f.arrived = now
+	case f.gone.IsZero() && f.arrived.IsZero() && f.seen && !here:
+		f.gone = now
 	}
 	switch {
-	case !f.arrived.IsZero() && now.Sub(f.arrived) < logTakes:
+	case now.Sub(f.arrived) < logTakes || now.Sub(f.gone) < logTakes:
 		return wait, ""
 	case !f.arrived.IsZero(): // also if it ended meanwhile, and the server was not told
 		return complete, ""
@@ -188,25 +192,28 @@ func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 
 // say tells the server what was found out, unless it knows.
 func (f *Follower) say(ctx context.Context, m *api.Migration, move *Move, w word, reason string) (*api.Migration, error) {
+	var err error
 	switch {
-	case w == complete && !f.told:
+	case f.told || w == wait:
+		return m, nil
+	case w == complete:
 		rejected := resets(f.ReadLog(move.Name, move.Log), move.Devices)
 		for _, r := range rejected {
 			f.Log.Error("a driver refused the state of a device at its end: it was reset, and the VM runs on without it", "domain", move.Name, "device", r.Device, "err", r.Error)
 		}
-		f.told = len(rejected) == 0 && (m.State == api.Completing || m.State == api.Completed)
-		if f.told { // somebody said so, and there is nothing to be added
-			return m, nil
+		if len(rejected) > 0 && m.State != api.Aborted || m.State == api.HandedOver || m.State == api.Aborting {
+			m, err = f.Fleet.CompleteWith(ctx, m.ID, &api.Completion{Rejected: rejected})
 		}
-		now, err := f.Fleet.CompleteWith(ctx, m.ID, &api.Completion{Rejected: rejected})
-		f.told = err == nil
-		return now, err
-	case w == abort && (m.State == api.HandedOver || m.State == api.Prepared || m.State == api.Claimed):
+	case w == abort:
 		a := &api.Abort{Reason: reason}
-		if m.State == api.HandedOver && f.seen {
+		if f.seen && m.State != api.Prepared && m.State != api.Claimed {
 			a.Rejected = Rejection(f.ReadLog(move.Name, move.Log))
 		}
-		return f.Fleet.Abort(ctx, m.ID, a)
+		over := m.State == api.Aborting || m.State == api.Aborted
+		if !over && m.State != api.Completing && m.State != api.Completed || over && a.Rejected != "" {
+			m, err = f.Fleet.Abort(ctx, m.ID, a)
+		}
 	}
-	return m, nil
+	f.told = err == nil
+	return m, err
 }

@@ -33,34 +33,35 @@ func logSize(name string) int64 {
 }
 
 // loadFailed is what QEMU prints when a device's state could not be loaded
-// (migration/savevm.c, qemu_loadvm_section_part_end and its likes); of a VFIO
+// (migration/savevm.c, qemu_loadvm_section_part_end and _start_full); of a VFIO
 // device the section is called vfio (hw/vfio/migration.c).
 var loadFailed = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`error while loading state[^\n]* of device '[^'\n]*\bvfio'`)
+	return regexp.MustCompile(`error while loading state (section id \d+\(|for instance \S+ of device ')[^)'\n]*\bvfio\b`)
 })
 
-// errnoOf is how QEMU says why a load failed.
+// errnoOf is how QEMU says why a load failed: on its standard error, or, under
+// libvirt, over its monitor alone, so that it may not be in the log.
 var errnoOf = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`load of migration failed: ([^\n]+)`)
 })
 
-// cut are errors that a connection has: they say nothing of a driver.
-var cut = [][]byte{[]byte("Input/output error"), []byte("Connection"), []byte("Broken pipe"), []byte("Interrupted")}
+// cut are words of a connection that broke: what could not be read then says
+// nothing of a driver.
+var cut = [][]byte{[]byte("load of migration failed: Input/output error"), []byte("Connection "), []byte("Broken pipe"), []byte("from socket"), []byte("Interrupted")}
 
 // Rejection is the error with which a driver refused the state, as the target's
 // QEMU printed it; empty: the text does not clearly say so.
 func Rejection(log []byte) string {
 	failed := loadFailed().Find(log)
-	why := errnoOf().FindSubmatch(log)
-	if failed == nil || why == nil {
+	if failed == nil || slices.ContainsFunc(cut, func(c []byte) bool { return bytes.Contains(log, c) }) {
 		return ""
 	}
-	for _, c := range cut {
-		if bytes.Contains(why[1], c) {
-			return ""
-		}
+	// The end of the name is a quote or a bracket, and not of interest.
+	text := string(failed)
+	if why := errnoOf().FindSubmatch(log); why != nil {
+		text += ": " + string(bytes.TrimSpace(why[1]))
 	}
-	return string(failed) + ": " + string(bytes.TrimSpace(why[1]))
+	return text
 }
 
 // resetLine is what QEMU prints when a device does not go into a state, and is

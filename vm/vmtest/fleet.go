@@ -187,7 +187,9 @@ func (f *Fleet) change(id, what string, state api.MigrationState) (*api.Migratio
 		return nil, err
 	}
 	m := f.find(id)
-	if m.State.Over() && (m.State != api.Completed || state != api.Completing) {
+	if m.State == api.Completed && state == api.Completing || m.State == api.Aborted && state == api.Aborting {
+		state = m.State // it may be said again
+	} else if m.State.Over() {
 		return nil, api.NewProblem(api.WrongState, "%s", m.State)
 	}
 	m.State, m.Changed = state, time.Now()
