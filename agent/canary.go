@@ -36,8 +36,8 @@ type Canaries struct {
 type proving struct {
 	*Agent
 	host Proving
-	// One recording at a time, and one trial: they do not disturb each other. Who
-	// records waits for who tries, never the other way round.
+	// One recording is made at a time, and one trial: they do not disturb each
+	// other.
 	recording, trying chan struct{}
 
 	all   sync.WaitGroup

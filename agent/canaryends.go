@@ -16,22 +16,9 @@ import (
 
 // give is the source's end: it records, and sends the recording.
 func (t *task) give(ctx context.Context) error {
-	done, err := turnAt(ctx, t.recording)
+	r, heard, err := t.record(ctx)
 	if err != nil {
 		return err
-	}
-	defer done()
-	host, err := t.host.Canaries(t.order.Canary)
-	if err != nil {
-		return &gaveUp{api.DeviceFailed, err}
-	}
-	defer host.Close()
-	if err := t.say(ctx, &api.CanaryWord{Phase: api.CanaryWorking}); err != nil {
-		return err
-	}
-	r, heard, err := t.prover().Give(ctx, &prove.Side{Host: host, Parent: t.order.Parent, Type: t.order.Type})
-	if err != nil {
-		return noProof(err)
 	}
 	defer r.Close()
 	if err := t.say(ctx, &api.CanaryWord{Phase: api.CanaryRecorded}); err != nil {
@@ -45,6 +32,29 @@ func (t *task) give(ctx context.Context) error {
 		return err
 	}
 	return t.say(ctx, &api.CanaryWord{Phase: api.CanarySent, Digest: digest, Inventory: r.Header().Inventory, Log: bounded(heard)})
+}
+
+// record makes the recording, when it is its turn. Whatever the target does
+// afterwards, the next one can be made.
+func (t *task) record(ctx context.Context) (*prove.Recording, []string, error) {
+	done, err := turnAt(ctx, t.recording)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	host, err := t.host.Canaries(t.order.Canary)
+	if err != nil {
+		return nil, nil, &gaveUp{api.DeviceFailed, err}
+	}
+	defer host.Close()
+	if err := t.say(ctx, &api.CanaryWord{Phase: api.CanaryWorking}); err != nil {
+		return nil, nil, err
+	}
+	r, heard, err := t.prover().Give(ctx, &prove.Side{Host: host, Parent: t.order.Parent, Type: t.order.Type})
+	if err != nil {
+		return nil, nil, noProof(err)
+	}
+	return r, heard, nil
 }
 
 // try is the target's end: it receives a recording, and tries it.

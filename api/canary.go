@@ -66,7 +66,8 @@ type Canary struct {
 	Grade  string        `json:"grade,omitempty"`
 	Detail string        `json:"detail,omitempty"`
 	Proof  string        `json:"proof,omitempty"`
-	// Reason is why it failed, or is being tried again.
+	// Reason is why it failed, is being tried again, or settles nothing although it
+	// was accepted.
 	Code     Code   `json:"code,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 	Revision int64  `json:"revision"`

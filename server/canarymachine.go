@@ -4,6 +4,7 @@ package server
 
 import (
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"time"
 
@@ -160,10 +161,14 @@ func (c *canaryRecord) settle(engine *compat.Engine, now time.Time) *compat.Proo
 	}
 	p, why := c.join(engine, now)
 	c.Result, c.Detail = compat.Inconclusive, why
+	little := ""
 	if p != nil {
 		c.Result, c.Detail, c.Grade = p.Result, p.Detail, p.Grade.String()
+		if lowest := engine.Policy(p.TargetType).Lowest; p.Result == compat.Accepted && p.Grade < lowest {
+			little = fmt.Sprintf("it does not settle the pair: that takes a grade of %s, and the agents exercise a canary as their own hosts' catalogs say", lowest)
+		}
 	}
-	c.over(api.CanarySettled, "", "", now)
+	c.over(api.CanarySettled, "", little, now)
 	return p
 }
 

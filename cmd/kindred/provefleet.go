@@ -216,7 +216,7 @@ func orderedExit(made []proved, open int) error {
 		if m.Order.Result == compat.Rejected {
 			return &exitError{code: exitNo}
 		}
-		if m.Order.Result != compat.Accepted {
+		if m.Order.Result != compat.Accepted || m.Order.Reason != "" { // or it settles nothing
 			open++
 		}
 	}
@@ -237,6 +237,11 @@ func printOrdered(cmd *cobra.Command, made []proved) {
 	}
 	if len(whole) > 0 {
 		printProofs(cmd, whole)
+	}
+	for _, m := range whole {
+		if m.Order.Reason != "" {
+			cmd.Println(strings.Join(wrap(clean(m.Order.Reason), 80), "\n"))
+		}
 	}
 }
 

@@ -420,16 +420,28 @@ func TestOrdersTogether(t *testing.T) {
 // TestOrderInconclusive: acceptance shows nothing where the target takes half a
 // state too and nobody knows how to look at it.
 func TestOrderInconclusive(t *testing.T) {
-	blind := regexp.MustCompile(`(?m)^  observe:\n(    .*\n)+`).ReplaceAll(sim.Catalog, nil)
-	catalog, err := compat.ParseCatalog("ksim.yaml", blind)
+	s := newProofs(t, "gen8", "anything", "cut")
+	s.know("observe")
+	for _, to := range []string{"anything", "cut"} {
+		got := s.ends(s.order("gen8", to).ID)
+		if got.State != api.CanarySettled || got.Result != compat.Inconclusive || got.Proof == "" || !strings.Contains(got.Detail, "acceptance shows nothing") {
+			t.Errorf("to %s: %+v", to, got)
+		}
+	}
+}
+
+// know lets agents know all of the catalog but a part of what it says of proofs.
+func (s *proofs) know(without string) {
+	s.t.Helper()
+	text := regexp.MustCompile(`(?m)^  `+without+`:\n(    .*\n)+`).ReplaceAll(sim.Catalog, nil)
+	catalog, err := compat.ParseCatalog("ksim.yaml", text)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	catalogs, err := compat.NewCatalogs(nil, []*compat.Catalog{catalog})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	s := newProofs(t, "gen8", "anything", "cut")
 	before := s.equip
 	s.equip = func(host string, a *agent.Agent) {
 		before(host, a)
@@ -438,11 +450,16 @@ func TestOrderInconclusive(t *testing.T) {
 	for host := range s.hosts {
 		s.again(host, 0)
 	}
-	for _, to := range []string{"anything", "cut"} {
-		got := s.ends(s.order("gen8", to).ID)
-		if got.State != api.CanarySettled || got.Result != compat.Inconclusive || got.Proof == "" || !strings.Contains(got.Detail, "acceptance shows nothing") {
-			t.Errorf("to %s: %+v", to, got)
-		}
+}
+
+// TestOrderOfLittle: agents whose hosts' catalogs do not say how a canary is
+// exercised prove less than counts, and the order says so.
+func TestOrderOfLittle(t *testing.T) {
+	s := newProofs(t, "gen8", "rel11")
+	s.know("exercise")
+	got := s.ends(s.order("gen8", "rel11").ID)
+	if got.State != api.CanarySettled || got.Result != compat.Accepted || got.Grade != "fresh-state" || !strings.Contains(got.Reason, "it does not settle the pair: that takes a grade of working-state") {
+		t.Errorf("%+v", got)
 	}
 }
 
