@@ -449,7 +449,7 @@ func TestFence(t *testing.T) {
 				said := len(s.statuses)
 				s.want(int64(30+10*round+i), late)
 				later(2 * time.Minute)
-				if len(devices(t, h)) != 1 || len(s.statuses) != said {
+				if len(devices(t, h)) != 1 || len(s.statuses) != said+1 || !strings.HasPrefix(s.said(), "later: make, for step 21 of claim c20,") {
 					t.Errorf("an older assignment was carried out, after a new start: %t; it said %q", again, s.said())
 				}
 			}

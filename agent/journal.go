@@ -70,8 +70,8 @@ func OpenJournal(file string) (*Journal, error) {
 	return j, nil
 }
 
-// ErrOld is returned for assignments that are older than ones carried out.
-var ErrOld = errors.New("it is older than what was carried out")
+// ErrOld is returned for a list of assignments that is older than one carried out.
+var ErrOld = errors.New("they are older than what was carried out")
 
 // see notes a list of assignments.
 func (j *Journal) see(revision int64) error {
@@ -104,14 +104,27 @@ func (j *Journal) picked(claim, source string) string {
 	return ""
 }
 
-// admits refuses an assignment that is older than what was carried out.
-func (j *Journal) admits(id string, a *api.Assignment) error {
+// later is what was carried out for a device later than an assignment, nil for
+// nothing: then the assignment may be carried out.
+func (j *Journal) later(id string, a *api.Assignment) *api.Ahead {
 	was, known := j.device(id)
 	if known && cmp.Or(cmp.Compare(a.Fence, was.Fence), cmp.Compare(a.Step, was.Step)) < 0 {
-		return fmt.Errorf("%s of %s for claim %s (fence %d, step %d), after one of claim %s (fence %d, step %d): %w",
-			a.Do, id, a.Claim, a.Fence, a.Step, was.Claim, was.Fence, was.Step, ErrOld)
+		return &api.Ahead{Claim: was.Claim, Fence: was.Fence, Step: was.Step, Do: was.Do}
 	}
 	return nil
+}
+
+// forClaims are the devices that were made for claims, with their claims.
+func (j *Journal) forClaims() map[string]string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	claims := make(map[string]string)
+	for id, e := range j.content.Devices {
+		if e.Do == api.Make {
+			claims[id] = e.Claim
+		}
+	}
+	return claims
 }
 
 // begin notes what is about to be carried out. It was admitted.

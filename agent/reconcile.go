@@ -82,7 +82,7 @@ func (a *Agent) carryOut(ctx context.Context, m Managed) (settled bool, err erro
 		}
 		if err != nil { // nothing can be said of it
 			a.Log.Warn("assignment", "migration", list.Assignments[i].Migration, "err", err)
-			settled = settled && errors.Is(err, ErrOld)
+			settled = false
 			continue
 		}
 		settled = settled && s.State != api.Failed && s.State != api.Busy && s.State != api.Stuck
@@ -171,8 +171,10 @@ func (t *turn) carryOut(ctx context.Context, as *api.Assignment) (*api.Status, e
 	if id == "" {
 		id = t.Journal.picked(as.Claim, as.Spec.Source)
 	}
-	if err := t.Journal.admits(id, as); err != nil {
-		return nil, err
+	if a := t.Journal.later(id, as); a != nil {
+		s := status(as, id, api.Later, fmt.Sprintf("%s, for step %d of claim %s, was carried out later than %s for step %d of claim %s", a.Do, a.Step, a.Claim, as.Do, as.Step, as.Claim))
+		s.Ahead = a
+		return s, nil
 	}
 	switch as.Do {
 	case api.Make:

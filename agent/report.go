@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"kindred/api"
@@ -19,12 +20,13 @@ import (
 type content struct {
 	static  *inventory.Inventory
 	own     *inventory.Own
-	version string // equal for equal content
+	left    []string // devices of claims that are not known any more
+	version string   // equal for equal content
 }
 
 // split takes an inventory apart and names it by what it says, whenever it was
 // read.
-func split(inv *inventory.Inventory) (*content, error) {
+func split(inv *inventory.Inventory, leftover []string) (*content, error) {
 	c := new(content)
 	c.static, c.own = inventory.Split(inv)
 	digest, err := c.static.Digest()
@@ -38,9 +40,29 @@ func split(inv *inventory.Inventory) (*content, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name the inventory by its content: %w", err)
 	}
-	sum := sha256.Sum256(data)
+	c.left = leftover
+	sum := sha256.Sum256(fmt.Append(data, leftover))
 	c.version = hex.EncodeToString(sum[:16])
 	return c, nil
+}
+
+// leftover are devices that were made here for claims that are not on the list of
+// assignments: the server does not know of them any more.
+func (a *Agent) leftover(inv *inventory.Inventory) (ids []string) {
+	a.mu.Lock()
+	list := a.list
+	a.mu.Unlock()
+	if a.Journal == nil || list == nil {
+		return nil
+	}
+	for id, claim := range a.Journal.forClaims() {
+		known := slices.ContainsFunc(list.Assignments, func(as api.Assignment) bool { return as.Claim == claim })
+		if d := inv.Device(id); d != nil && d.Ours && !known {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // reporter sends what the host has.
@@ -101,7 +123,7 @@ func (r *reporter) once(ctx context.Context) error {
 		return fmt.Errorf("this host calls itself %s, and its agent is of %s: join with a token for %s", inv.Host.Name, r.Name, inv.Host.Name)
 	}
 	r.ready()
-	c, err := split(inv)
+	c, err := split(inv, r.leftover(inv))
 	if err != nil {
 		return err
 	}
@@ -135,7 +157,7 @@ func (r *reporter) once(ctx context.Context) error {
 // send sends the whole report, and the static part if the server lacks it.
 func (r *reporter) send(ctx context.Context, c *content) (answer *api.ReportAnswer, err error) {
 	report := func(ctx context.Context) (err error) {
-		answer, err = r.Fleet.Report(ctx, r.Name, &api.Report{Own: c.own, Version: c.version, Agent: r.Version, Mode: r.mode()})
+		answer, err = r.Fleet.Report(ctx, r.Name, &api.Report{Own: c.own, Version: c.version, Agent: r.Version, Mode: r.mode(), Leftover: c.left})
 		return err
 	}
 	if err = r.ask(ctx, report); !errors.Is(err, &api.Problem{Code: api.NeedStatic}) {

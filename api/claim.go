@@ -65,7 +65,7 @@ type Claim struct {
 	Accepted  []Acceptance  `json:"accepted,omitempty"`
 	// Estimate is true where no model says how the target's types share a parent.
 	Estimate bool `json:"estimate,omitempty"`
-	// Fence grows with every claim: of two, the one with the larger number is
+	// Fence grows with every claim: of two on one host or device, the one with the larger number is
 	// newer, whatever clocks say.
 	Fence    int64 `json:"fence"`
 	Revision int64 `json:"revision"`

@@ -26,20 +26,23 @@ const (
 
 // Host is one host, as it is listed.
 type Host struct {
-	Name     string           `json:"name"`
-	State    HostState        `json:"state"`
-	Since    time.Time        `json:"since"` // of the state
-	Mode     Mode             `json:"mode"`
-	Agent    string           `json:"agent,omitempty"` // its version
-	Origin   inventory.Origin `json:"origin"`
-	Kernel   inventory.Value  `json:"kernel,omitzero"`
-	Taken    time.Time        `json:"taken"` // when what is stored was read
-	Static   string           `json:"static"`
-	Parents  int              `json:"parents"`
-	Types    int              `json:"types"`
-	Devices  int              `json:"devices"`
-	Claims   int              `json:"claims"`   // that hold room on it
-	Revision int64            `json:"revision"` // of what is stored
+	Name    string           `json:"name"`
+	State   HostState        `json:"state"`
+	Since   time.Time        `json:"since"` // of the state
+	Mode    Mode             `json:"mode"`
+	Agent   string           `json:"agent,omitempty"` // its version
+	Origin  inventory.Origin `json:"origin"`
+	Kernel  inventory.Value  `json:"kernel,omitzero"`
+	Taken   time.Time        `json:"taken"` // when what is stored was read
+	Static  string           `json:"static"`
+	Parents int              `json:"parents"`
+	Types   int              `json:"types"`
+	Devices int              `json:"devices"`
+	Claims  int              `json:"claims"` // that hold room on it
+	// Leftover are devices that the host's agent made for claims of which the server
+	// knows nothing.
+	Leftover []string `json:"leftover,omitempty"`
+	Revision int64    `json:"revision"` // of what is stored
 }
 
 // HostDetail is a host with all that it reported.
@@ -64,6 +67,9 @@ type Report struct {
 	Version string `json:"version"`
 	Agent   string `json:"agent"`
 	Mode    Mode   `json:"mode"`
+	// Leftover are devices that were made for claims of which the server knows
+	// nothing: it was restored from before that.
+	Leftover []string `json:"leftover,omitempty"`
 }
 
 // ReportAnswer is what an agent is told in turn.

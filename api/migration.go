@@ -53,6 +53,9 @@ type Migration struct {
 	Code   Code   `json:"code,omitempty"`
 	// Lost are hosts of which somebody said that they are gone for good.
 	Lost []string `json:"lost,omitempty"`
+	// Ahead is what a host has carried out of which the server knew nothing. Such a
+	// migration waits for somebody to say how it ended.
+	Ahead *Ahead `json:"ahead,omitempty"`
 	// Request is what a planned one still has to claim.
 	Request  *ClaimRequest `json:"request,omitempty"`
 	Revision int64         `json:"revision"`
@@ -148,6 +151,7 @@ const (
 	Kept   DeviceState = "kept"   // it is there, and the host's own
 	Gone   DeviceState = "gone"   // it is not there
 	Stuck  DeviceState = "stuck"  // it could not be removed, for another reason than Busy: see the detail
+	Later  DeviceState = "later"  // refused: the agent has carried out something later, see Ahead
 )
 
 // Status is what an agent says of one assignment.
@@ -158,6 +162,17 @@ type Status struct {
 	Device    string      `json:"device"` // its id on this host
 	State     DeviceState `json:"state"`
 	Detail    string      `json:"detail,omitempty"`
+	Ahead     *Ahead      `json:"ahead,omitempty"` // with Later: what
+}
+
+// Ahead is what a host has carried out for a device, later than the server knows
+// of: that was restored from a backup.
+type Ahead struct {
+	Host  string `json:"host,omitempty"` // the server fills it in
+	Claim string `json:"claim"`
+	Fence int64  `json:"fence"`
+	Step  int64  `json:"step"`
+	Do    Action `json:"do"`
 }
 
 // StatusReport is what an agent says of all its assignments. It is sent at each

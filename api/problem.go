@@ -31,6 +31,7 @@ const (
 	HostObserves    Code = "host-observes"
 	HostNeeded      Code = "host-needed"
 	HostLost        Code = "host-lost"
+	HostAhead       Code = "host-ahead"
 	DeviceClaimed   Code = "device-claimed"
 	NotInUse        Code = "not-in-use"
 	ClaimBound      Code = "claim-bound"
@@ -77,6 +78,7 @@ var codes = map[Code]struct {
 	HostObserves:    {409, "the host's agent observes: it makes and removes nothing"},
 	HostNeeded:      {409, "the host reports, or a claim or a migration depends on it"},
 	HostLost:        {409, "the host is gone for good, somebody said"},
+	HostAhead:       {409, "a host has carried out more than this server knows of: it was restored from before that"},
 	DeviceClaimed:   {409, "room is held for this device already"},
 	NotInUse:        {409, "a host may take over only devices that a VM uses"},
 	ClaimBound:      {409, "a migration uses this claim: complete or abort the migration"},

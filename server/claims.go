@@ -190,7 +190,7 @@ func (s *Server) Claim(ctx context.Context, id string) (*api.Claim, error) {
 	if err := decode(r, c); err != nil {
 		return nil, fmt.Errorf("read claim %s: %w", id, err)
 	}
-	c.Fence, c.Revision = r.Created, r.Revision
+	c.at(r)
 	return &c.Claim, nil
 }
 
@@ -299,7 +299,7 @@ func (s *Server) changeClaim(ctx context.Context, id string, match int64, change
 		if err := decode(r, c); err != nil {
 			return nil, fmt.Errorf("read claim %s: %w", id, err)
 		}
-		c.Fence, c.Revision = r.Created, r.Revision
+		c.at(r)
 		t := store.Txn{If: []store.Guard{{Key: key, Revision: r.Revision}}}
 		switch err := change(c, &t); {
 		case errors.Is(err, errNothing):

@@ -14,6 +14,7 @@ import (
 	"kindred/compat"
 	"kindred/compat/proofs"
 	"kindred/fleet"
+	"kindred/server/store"
 )
 
 // TestDeadlines: a claim lapses, unless it is renewed or a migration has it.
@@ -97,6 +98,53 @@ func TestDeadlines(t *testing.T) {
 	}
 	if n, k := len(s.Claims("", 0, true).Claims), len(s.Migrations("", 0, true).Migrations); n != 0 || k != 0 {
 		t.Errorf("%d claims and %d migrations after a week", n, k)
+	}
+}
+
+// TestArriving: a device that is made for a claim cannot be claimed itself before
+// that is over; and of two claims on a host or device the later has the larger
+// fence, which is in the record from the beginning.
+func TestArriving(t *testing.T) {
+	r := newRig(t, newMachine("a", 4, &made{id: dev1, typ: "small"}), newMachine("b", 4), newMachine("c", 4))
+	s := r.start(r.open())
+	r.report(s, "a", "b", "c")
+	ctx := t.Context()
+	m, err := s.CreateMigration(ctx, "test", "", api.MigrationRequest{ClaimRequest: api.ClaimRequest{Devices: []string{dev1}, Target: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.machines["b"].work(ctx, s.Server); err != nil {
+		t.Fatal(err)
+	}
+	onward := api.ClaimRequest{Devices: []string{"b/" + m.Devices[0].Target}, Target: "c"}
+	_, err = s.CreateClaim(ctx, "test", "", onward)
+	wantCode(t, err, api.DeviceClaimed)
+	if _, err := s.HandOver(ctx, m.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Complete(ctx, m.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.CreateClaim(ctx, "test", "", onward)
+	wantCode(t, err, api.DeviceClaimed)
+	for range 2 {
+		for _, name := range []string{"a", "b"} {
+			if err := r.machines[name].work(ctx, s.Server); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	first, err := s.Claim(ctx, m.Claim)
+	if err != nil || first.State != api.Ended {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	second, err := s.CreateClaim(ctx, "test", "", onward)
+	if err != nil || second.Fence <= first.Fence {
+		t.Fatalf("%+v after %+v, %v", second, first, err)
+	}
+	kept, err := s.store.Get(ctx, store.Key(store.Claim, second.ID))
+	if err != nil || !strings.Contains(string(kept.Value), fmt.Sprintf(`"fence":%d,`, second.Fence)) {
+		t.Errorf("its record is %s, %v", kept.Value, err)
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	case r.Mode != api.Observe && r.Mode != api.Manage:
 		return nil, api.NewProblem(api.BadRequest, "the mode %q is neither observe nor manage", r.Mode)
 	}
-	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode}
+	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
 	one := &draft{value: pack(&rec), rec: rec}
 	s.view.drafts.add(name, one)
@@ -250,7 +250,7 @@ func (v *view) describe(name string) api.Host {
 	h := v.hosts[name]
 	host := api.Host{
 		Name: name, State: h.live.State, Since: h.live.Since, Mode: h.Mode, Agent: h.Agent,
-		Claims: len(v.onTarget[name]), Revision: max(h.revision, h.liveRevision),
+		Claims: len(v.onTarget[name]), Leftover: h.Leftover, Revision: max(h.revision, h.liveRevision),
 	}
 	if h.Own == nil {
 		return host

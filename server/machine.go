@@ -60,10 +60,14 @@ func hear(m *api.Migration, host string, s api.Status) bool {
 		default:
 			return false
 		}
+		ahead := m.Ahead
+		if s.State == api.Later {
+			learn(m, host, s.Ahead)
+		}
 		if s.Detail != "" || s.State == api.Failed || s.State == api.Stuck {
 			d.Detail = s.Detail
 		}
-		return *d != before
+		return *d != before || m.Ahead != ahead
 	}
 	return false
 }
@@ -106,6 +110,9 @@ func atTarget(d *api.MigrationDevice) api.DeviceState { return d.AtTarget }
 // one after, until there is none.
 func advance(m *api.Migration, f facts) bool {
 	late := !m.Deadline.IsZero() && f.now.After(m.Deadline)
+	if m.Ahead != nil && !m.State.Over() {
+		return follow(m, f.now)
+	}
 	source, target := both(m)
 	switch m.State {
 	case api.Planned:
@@ -186,10 +193,11 @@ func wrongState(m *api.Migration, what string) error {
 
 // handOver gives the devices to the VM manager, who may use them from now on.
 func handOver(m *api.Migration, now time.Time) (changed bool, err error) {
-	switch m.State {
-	case api.HandedOver:
+	switch {
+	case m.Ahead != nil:
+	case m.State == api.HandedOver:
 		return false, nil
-	case api.Prepared:
+	case m.State == api.Prepared:
 		if now.After(m.Deadline) {
 			return false, api.NewProblem(api.DeadlinePassed, "migration %s was to be handed over until %s", m.ID, m.Deadline.UTC().Format(time.RFC3339))
 		}
@@ -203,6 +211,10 @@ func handOver(m *api.Migration, now time.Time) (changed bool, err error) {
 // migration is being aborted it is believed only if the target still has every
 // device, and in use.
 func complete(m *api.Migration, now time.Time) (changed bool, err error) {
+	if m.Ahead != nil && !m.State.Over() && m.State != api.Planned {
+		overtake(m, api.Completing, now, m.Reason)
+		return true, nil
+	}
 	switch m.State {
 	case api.Completing, api.Completed:
 		return false, nil
@@ -222,6 +234,10 @@ func complete(m *api.Migration, now time.Time) (changed bool, err error) {
 func abort(m *api.Migration, now time.Time, reason string) (changed bool, err error) {
 	if reason == "" {
 		reason = "aborted on request"
+	}
+	if m.Ahead != nil && !m.State.Over() && m.State != api.Completing {
+		overtake(m, api.Aborting, now, reason)
+		return true, nil
 	}
 	switch m.State {
 	case api.Aborting, api.Aborted:
@@ -247,6 +263,9 @@ func assignments(m *api.Migration, c *api.Claim, host string) []api.Assignment {
 	}[host][m.State]
 	if do == "" || c == nil {
 		return nil
+	}
+	if do == api.Release && m.Ahead != nil {
+		do = api.Hold // nothing is removed by what may be old
 	}
 	var list []api.Assignment
 	for i := range m.Devices {

@@ -219,6 +219,66 @@ func TestLose(t *testing.T) {
 	}
 }
 
+// TestAhead: what an agent has carried out later decides where it can, and stops
+// everything else until somebody says how it ended.
+func TestAhead(t *testing.T) {
+	for _, c := range []struct {
+		state      api.MigrationState
+		host       string
+		claim      string
+		do         api.Action
+		want       api.MigrationState
+		onComplete api.MigrationState
+		onAbort    api.MigrationState
+	}{
+		{api.Prepared, "dst", "c", api.Keep, api.Completing, "", ""},
+		{api.Prepared, "src", "c", api.Release, api.Completing, "", ""},
+		{api.Aborting, "dst", "c", api.Keep, api.Completing, "", ""},
+		{api.Completing, "dst", "c", api.Keep, api.Completing, "", ""},
+		{api.Claimed, "dst", "c", api.Make, api.Claimed, api.Completing, api.Aborting},
+		{api.Prepared, "dst", "c", api.Release, api.Prepared, api.Completing, api.Aborting},
+		{api.HandedOver, "dst", "c", api.Release, api.HandedOver, api.Completing, api.Aborting},
+		{api.HandedOver, "dst", "later", api.Release, api.HandedOver, api.Completed, api.Aborted},
+		{api.Aborting, "src", "later", api.Release, api.Aborting, api.Completed, api.Aborted},
+		{api.Completing, "dst", "later", api.Keep, api.Completing, api.Completed, ""},
+	} {
+		heard := func() *api.Migration {
+			m := in(c.state, 2)
+			late := facts{now: t0.Add(time.Hour), listed: true}
+			if !hear(m, c.host, api.Status{Step: 7, Source: "a", State: api.Later, Ahead: &api.Ahead{Claim: c.claim, Fence: 9, Step: 12, Do: c.do}}) {
+				t.Errorf("%+v: that is no news", c)
+			}
+			for advance(m, late) {
+			}
+			return m
+		}
+		m := heard()
+		if m.State != c.want || consistent(m) != nil || m.Ahead == nil && m.Step <= 12 || m.Ahead != nil && m.Code != api.HostAhead {
+			t.Errorf("%+v: %+v", c, m)
+		}
+		for _, host := range []string{"src", "dst"} {
+			for _, a := range assignments(m, &api.Claim{ID: "c", Devices: make([]api.ClaimDevice, 2)}, host) {
+				if m.Ahead != nil && a.Do == api.Release {
+					t.Errorf("%+v: %s is to remove something", c, host)
+				}
+			}
+		}
+		if m.Ahead == nil {
+			continue
+		}
+		if _, err := handOver(m, t0); err == nil {
+			t.Errorf("%+v: handed over", c)
+		}
+		if _, err := complete(m, t0); err != nil || m.State != c.onComplete || consistent(m) != nil || m.Ahead != nil || m.Step <= 7 {
+			t.Errorf("%+v: complete: %+v, %v", c, m, err)
+		}
+		m = heard()
+		if _, err := abort(m, t0, ""); (err != nil) != (c.onAbort == "") || err == nil && m.State != c.onAbort || consistent(m) != nil {
+			t.Errorf("%+v: abort: %+v, %v", c, m, err)
+		}
+	}
+}
+
 // TestHear: late words, words of others and words on what is not there are none.
 func TestHear(t *testing.T) {
 	m := in(api.Claimed, 1)
@@ -266,7 +326,7 @@ func TestOwner(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			before := *m
 			before.Devices = slices.Clone(m.Devices)
-			switch rapid.IntRange(0, 6).Draw(t, "what") {
+			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
 				handOver(m, now)
 			case 1:
@@ -276,6 +336,11 @@ func TestOwner(t *testing.T) {
 			case 3:
 				lose(m, rapid.SampledFrom([]string{"src", "dst"}).Draw(t, "lost"), now)
 			case 4:
+				actions := []api.Action{api.Make, api.Keep, api.Hold, api.Release}
+				hear(m, rapid.SampledFrom([]string{"src", "dst"}).Draw(t, "ahead"), api.Status{Step: m.Step, Source: m.Devices[0].Source, State: api.Later, Ahead: &api.Ahead{
+					Claim: rapid.SampledFrom([]string{"c", "d"}).Draw(t, "claim"), Step: m.Step + 1, Do: rapid.SampledFrom(actions).Draw(t, "do"),
+				}})
+			case 5:
 				now = now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "seconds")) * time.Second)
 			default:
 				states := []api.DeviceState{api.Made, api.Busy, api.Failed, api.Kept, api.Gone, api.Stuck}

@@ -34,7 +34,9 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{claim: api.Claim{State: api.Held, Owner: req.Owner, Source: source.Host.Name, Accepted: req.Accept}}
+	// What this server has seen is more than what any claim before had seen on the same
+	// device or target, for those are guarded here; and a backup keeps the number.
+	p := &plan{claim: api.Claim{State: api.Held, Owner: req.Owner, Source: source.Host.Name, Accepted: req.Accept, Fence: v.revision}}
 	p.guards = append(p.guards, store.Guard{Key: store.Key(store.Host, source.Host.Name), Revision: v.hosts[source.Host.Name].revision})
 	for _, d := range devices {
 		name := source.Host.Name + "/" + d.ID
@@ -42,6 +44,13 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 		if taken, ok := v.devices[name]; ok {
 			p.guards[len(p.guards)-1].Revision = taken.Revision
 			return p, api.NewProblem(api.DeviceClaimed, "device %s of %s: claim %s", d.ID, source.Host.Name, taken.Value)
+		}
+	}
+	for _, c := range v.openOn(source.Host.Name) {
+		for _, d := range devices {
+			if slices.ContainsFunc(c.Devices, func(o api.ClaimDevice) bool { return o.Device == d.ID }) {
+				return p, api.NewProblem(api.DeviceClaimed, "device %s is on its way to %s: claim %s", d.ID, source.Host.Name, c.ID)
+			}
 		}
 	}
 	if manage && v.hosts[source.Host.Name].Mode != api.Manage {

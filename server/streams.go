@@ -232,7 +232,7 @@ func (s *Server) eventsOf(r *store.Record, devices map[string][]inventory.Device
 		if decode(r, &c) != nil {
 			return nil
 		}
-		c.Fence, c.Revision = r.Created, r.Revision
+		c.at(r)
 		e.Kind = api.ClaimEvent
 		if !r.Gone {
 			e.Claim = &c.Claim

@@ -140,7 +140,7 @@ func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) erro
 	if err := decode(r, c); err != nil {
 		return err
 	}
-	c.Fence, c.Revision = r.Created, r.Revision
+	c.at(r)
 	v.claims[id] = c
 	if c.State != api.Ended {
 		add(v.onTarget, c.Target, id)

@@ -27,6 +27,8 @@ type hostRecord struct {
 	Version string         `json:"version"`
 	Agent   string         `json:"agent"`
 	Mode    api.Mode       `json:"mode"`
+	// Leftover are devices of claims that are not known.
+	Leftover []string `json:"leftover,omitempty"`
 }
 
 // liveRecord is whether a host is heard of, and by which server.
@@ -42,6 +44,15 @@ type liveRecord struct {
 type claimRecord struct {
 	api.Claim
 	Request string `json:"request"`
+}
+
+// at is where in the store the record is. A record of a server that did not write
+// the fence has the one of its beginning.
+func (c *claimRecord) at(r *store.Record) {
+	c.Revision = r.Revision
+	if c.Fence == 0 {
+		c.Fence = r.Created
+	}
 }
 
 type migrationRecord struct {

@@ -145,6 +145,9 @@ func runHostShow(cmd *cobra.Command, opts *hostOptions, name string) error {
 	if h.State != api.Reporting {
 		cmd.PrintErrln("kindred: warning: host " + clean(name) + " does not report since " + h.Since.Local().Format(time.DateTime) + ": this is old")
 	}
+	for _, id := range h.Leftover {
+		cmd.PrintErrln("kindred: warning: device " + clean(id) + " was made for a claim that the server does not know of; kindred device stop " + clean(id) + " on the host, if it is of no use")
+	}
 	warn(cmd, h.Inventory)
 	return printInspected(cmd, &opts.output, h.Inventory)
 }

@@ -68,7 +68,9 @@ meanwhile. A file that is not a whole backup is refused before anything is
 written.
 
 Claims and migrations are as they were when the backup was made. What happened
-since is not known to the server, but to the hosts: they report what they have.`,
+since the hosts' agents know: the server completes what they have completed, and
+marks the other migrations that went on since (host-ahead) until somebody says
+how they ended: kindred migration list.`,
 		Example: `  kindredd restore --data-dir /var/lib/kindred/server kindred.backup`,
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runRestore(cmd, flags, args[0]) },

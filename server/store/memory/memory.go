@@ -170,3 +170,14 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 
 // Hurry has nothing to do: every watch is told at once.
 func (s *Store) Hurry(ctx context.Context) error { return ctx.Err() }
+
+// Restored is a new store with records of another one, as a backup restores them:
+// all at one revision, which is larger than any that was given.
+func Restored(records []store.Record, revision int64) *Store {
+	s := &Store{revision: revision - 1}
+	for _, r := range records {
+		s.put(store.Record{Key: r.Key, Value: r.Value, Created: revision, Revision: revision})
+	}
+	s.revision = revision
+	return s
+}
