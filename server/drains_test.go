@@ -680,3 +680,145 @@ func TestDrainCanary(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// say does what a machine is assigned, and says so, but reports nothing.
+func (m *machine) say(t *testing.T, s *Server) {
+	t.Helper()
+	list, _ := s.Assignments(m.name)
+	var r api.StatusReport
+	for _, a := range list.Assignments {
+		st := api.Status{Migration: a.Migration, Step: a.Step, Source: a.Spec.Source, Device: a.Device}
+		st.State, st.Detail = m.carry(&a)
+		r.Statuses = append(r.Statuses, st)
+	}
+	if err := s.Status(t.Context(), m.name, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDrainStale: a device that was moved is not moved again for a report of its
+// host from before.
+func TestDrainStale(t *testing.T) {
+	y := newRack(newMachine("b", 20))
+	y.machines = slices.DeleteFunc(y.machines, func(m *machine) bool { return m.name == "rack-2" })
+	y.machine("rack-1").devices = []*made{{id: dev1, typ: "small"}}
+	y.order.Hosts, y.order.Owners = []string{"rack-1"}, nil
+	r := y.rig(t)
+	s := r.start(r.open())
+	rack, b, ctx := y.machine("rack-1"), y.machine("b"), t.Context()
+	r.report(s, "rack-1", "b")
+	d, err := s.StartDrain(ctx, "test", "", y.order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CarryDrains(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.say(t, s.Server)
+	id := s.Migrations("", 0, false).Migrations[0].ID
+	for _, step := range []func(context.Context, string, int64) (*api.Migration, error){s.HandOver, s.Complete} {
+		if _, err := step(ctx, id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.work(ctx, s.Server); err != nil { // its report has the device
+		t.Fatal(err)
+	}
+	rack.say(t, s.Server)
+	if m, err := s.Migration(ctx, id); err != nil || m.State != api.Completed || s.view.hosts["rack-1"].Own.Devices[0].ID != dev1 {
+		t.Fatalf("%+v, %v: the report is to be of before, and the migration over", m, err)
+	}
+	if err := s.CarryDrains(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.Migrations("", 0, true).Migrations; len(list) != 1 {
+		t.Errorf("%+v", list)
+	}
+	if d, err := s.Drain(ctx, d.ID, true); err != nil || d.State != api.DrainDone || d.Moved != 1 || len(d.Owners) != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// TestDrainGuard: of servers that begin moves which were planned for the same
+// moment, one does.
+func TestDrainGuard(t *testing.T) {
+	y := newRack(newMachine("b", 40), newMachine("c", 40))
+	y.order.Policy = fleet.Spread
+	y.order.AtOnce, y.order.Owners = 20, nil // it is the record that holds them back, not the limit
+	r := y.rig(t)
+	servers := []*running{r.start(r.open()), r.start(r.open())}
+	s := servers[0]
+	for _, m := range y.machines {
+		if err := m.report(t.Context(), s.Server); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := s.StartDrain(t.Context(), "test", "", y.order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !servers[1].view.wait(t.Context(), d.Revision, 10*time.Second) {
+		t.Fatal("the other server does not know of it")
+	}
+	record, f := s.view.drain(d.ID), s.fleet()
+	plan, err := s.view.scene(record, f).plan(f, record, s.now())
+	if err != nil || plan.Moved != 7 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	// Two that have no host in common: nothing else keeps one from the other.
+	first := &plan.Moves[0]
+	other := slices.IndexFunc(plan.Moves, func(m fleet.Move) bool { return m.From != first.From && m.To != first.To })
+	if other < 0 {
+		t.Fatalf("%+v", plan.Moves)
+	}
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, m := range []*fleet.Move{first, &plan.Moves[other]} {
+		next := *record
+		next.Began++
+		all.Go(func() { errs[i] = servers[i].beginMove(t.Context(), &next, m) })
+	}
+	all.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs...), errElse) {
+		t.Errorf("%v", errs)
+	}
+	if n := s.view.moving(d.ID); n > 1 {
+		t.Errorf("%d moves began", n)
+	}
+}
+
+// TestDrainElsewhere: nobody is put on a host of another drain, nor on one whose
+// agent makes nothing.
+func TestDrainElsewhere(t *testing.T) {
+	y := newRack(newMachine("b", 8), newMachine("c", 40))
+	y.machine("c").mode = api.Observe
+	y.machine("rack-1").units = 40
+	y.order.Hosts, y.order.Policy = []string{"rack-2"}, fleet.Spread // the most room is elsewhere
+	r := y.rig(t)
+	var first string
+	_, s := y.carryOut(t, r, -1, false, func(round int, s *running) {
+		if round == 0 {
+			d, err := s.StartDrain(t.Context(), "test", "", api.DrainOrder{DrainRequest: api.DrainRequest{Hosts: []string{"rack-1"}}})
+			if err == nil {
+				_, err = s.PauseDrain(t.Context(), d.ID, 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			first = d.ID
+		}
+	})
+	moves := 0
+	for _, m := range s.Migrations("", 0, true).Migrations {
+		if m.Target != "b" {
+			t.Errorf("%s is moved to %s", m.Owner, m.Target)
+		}
+		moves++
+	}
+	if moves == 0 {
+		t.Error("nobody was moved")
+	}
+	if list := s.Drains("", 0, false).Drains; len(list) != 1 || list[0].ID != first {
+		t.Errorf("%+v", list)
+	}
+}
