@@ -90,10 +90,13 @@ func (d *daemon) hangUp() {
 func (d *daemon) cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, c := range d.conns {
+	cut(d.conns)
+}
+
+func cut(conns []net.Conn) {
+	for _, c := range conns {
 		c.Close()
 	}
-	d.conns = nil
 }
 
 func (d *daemon) serve(conn net.Conn) {
@@ -206,10 +209,20 @@ func (d *daemon) answer(proc uint32, in, out *xdr) *refusal {
 		}
 		return refused
 	case procStats:
-		if !d.moving && in.number() == 0 {
-			return &refusal{rpc.ErrOperationInvalid, "no job"}
+		if _, refused := d.named(in); refused != nil {
+			return refused
 		}
-		out.numbers(1, uint32(len(d.stats)))
+		completed := in.number() != 0
+		switch {
+		case d.moving:
+			out.numbers(uint32(rpc.DomainJobUnbounded))
+		case completed:
+			out.numbers(uint32(rpc.DomainJobCompleted))
+		default: // libvirt says so of a domain without a job
+			out.numbers(uint32(rpc.DomainJobNone), 0)
+			return nil
+		}
+		out.numbers(uint32(len(d.stats)))
 		for name, n := range d.stats {
 			out.text(name)
 			out.numbers(4, uint32(n>>32), uint32(n))

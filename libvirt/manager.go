@@ -233,37 +233,52 @@ func (m Manager) completed(ctx context.Context, d *Domain, end *vm.End) {
 }
 
 // failed finds out where a domain is whose migration failed: it stayed if it runs
-// here, and without an answer nothing is said.
+// here and has no job any more, and without an answer nothing is said.
 func (m Manager) failed(ctx context.Context, d *Domain, why error) error {
 	ctx, cancel := context.WithTimeout(ctx, findLimit)
 	defer cancel()
-	now, err := m.Domain(ctx, d.UUID)
-	for err != nil && ctx.Err() == nil {
+	now, busy, err := m.look(ctx, d.UUID)
+	for (err != nil || busy) && ctx.Err() == nil {
 		if _, refused := errors.AsType[*Error](err); refused {
 			break
 		}
-		// The daemon was restarted, maybe: it knows its domains again in a moment.
-		now, err = again(ctx, m.uri, d.UUID)
+		// The daemon was restarted, maybe, and knows its domains again in a moment; or
+		// it is not done yet.
+		now, busy, err = again(ctx, m.uri, d.UUID)
 	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; and libvirt does not say where the domain is: %w", why, err)
+	case busy:
+		return fmt.Errorf("%w; and the migration goes on", why)
 	case now.State.Live():
 		return &vm.Stayed{Err: why, Rejected: hook.Rejection([]byte(why.Error()))}
 	}
 	return fmt.Errorf("%w; here the domain is %s now", why, now.State)
 }
 
+// look says how a domain is, and whether it has a job.
+func (c *Conn) look(ctx context.Context, uuid string) (d *Domain, busy bool, err error) {
+	if d, err = c.Domain(ctx, uuid); err != nil || !d.State.Live() {
+		return d, false, err
+	}
+	kind, err := call(ctx, c, "job of "+d.Name, func() (int32, error) {
+		kind, _, err := c.rpc.DomainGetJobStats(d.rpc, 0)
+		return kind, err
+	})
+	return d, kind == int32(rpc.DomainJobBounded) || kind == int32(rpc.DomainJobUnbounded), err
+}
+
 // again looks at a domain over another connection.
-func again(ctx context.Context, uri, uuid string) (*Domain, error) {
+func again(ctx context.Context, uri, uuid string) (*Domain, bool, error) {
 	select {
 	case <-time.After(jobEvery):
 	case <-ctx.Done():
 	}
 	c, err := Dial(ctx, uri)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer c.Close()
-	return c.Domain(ctx, uuid)
+	return c.look(ctx, uuid)
 }

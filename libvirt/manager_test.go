@@ -86,7 +86,7 @@ func TestMove(t *testing.T) {
 		"it is off":   {end: &refusal{rpc.ErrOperationFailed, "lost"}, after: func(d *daemon) { d.domains[0].state = rpc.DomainShutoff }, says: "the domain is off now"},
 		"it is gone":  {end: &refusal{rpc.ErrOperationFailed, "lost"}, after: func(d *daemon) { d.domains = nil }, says: "does not say where"},
 		"stopped":     {stop: true, says: "canceled by client", stayed: true},
-		"connection":  {after: func(d *daemon) { go d.cut() }, says: "interrupted", stayed: true},
+		"connection":  {end: &refusal{rpc.ErrOperationFailed, "never heard"}, after: func(d *daemon) { cut(d.conns) }, says: "interrupted", stayed: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,9 +117,7 @@ func TestMove(t *testing.T) {
 				if c.after != nil {
 					c.after(d)
 				}
-				if name != "connection" {
-					d.move <- c.end
-				}
+				d.move <- c.end
 			})
 			s, stayed := errors.AsType[*vm.Stayed](err)
 			if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) || stayed != c.stayed {

@@ -13,6 +13,7 @@ import (
 // Insist asks until a server answers, for as long as is bearable. A refusal is an
 // answer.
 func Insist(ctx context.Context, ask func(context.Context) error) error {
+	var last error // of a server that had its time to answer
 	for begin := time.Now(); ; {
 		once, cancel := context.WithTimeout(ctx, Patience)
 		err := ask(once)
@@ -24,13 +25,18 @@ func Insist(ctx context.Context, ask func(context.Context) error) error {
 		switch {
 		case refused && p.Code != api.Unavailable:
 			return err
-		case time.Since(begin) > Patience || ctx.Err() != nil:
-			return &silence{err}
+		case ctx.Err() != nil && last == nil:
+			return err // it was not given the time
+		case ctx.Err() == nil:
+			last = err
+		}
+		if ctx.Err() != nil || time.Since(begin) > Patience {
+			return &silence{last}
 		}
 		select {
 		case <-time.After(5 * pause):
 		case <-ctx.Done():
-			return &silence{err}
+			return &silence{last}
 		}
 	}
 }

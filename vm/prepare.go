@@ -75,7 +75,7 @@ func (p *Preparation) Prepare(ctx context.Context) (m *api.Migration, ours bool,
 		case <-time.After(pause):
 		case <-ctx.Done():
 			if m != nil {
-				err = fmt.Errorf("%s did not have the devices ready in time, migration %s is %s: %w", p.Target, m.ID, m.State, waited(m))
+				err = p.late(m)
 			}
 			return m, ours, err
 		}
@@ -84,10 +84,17 @@ func (p *Preparation) Prepare(ctx context.Context) (m *api.Migration, ours bool,
 		}
 		var now *api.Migration
 		if err = Insist(ctx, func(ctx context.Context) (err error) { now, err = p.Fleet.Migration(ctx, m.ID); return err }); err != nil {
+			if ctx.Err() != nil && !Unreachable(err) {
+				err = p.late(m)
+			}
 			return m, ours, err
 		}
 		m = now
 	}
+}
+
+func (p *Preparation) late(m *api.Migration) error {
+	return fmt.Errorf("%s did not have the devices ready in time, migration %s is %s: %w", p.Target, m.ID, m.State, waited(m))
 }
 
 // waited says what a migration waits for.
@@ -139,9 +146,12 @@ func (p *Preparation) findOrBegin(ctx context.Context, key string) (m *api.Migra
 			break
 		}
 	}
+	if p.Source == "" && request.Claim == "" && p.functions() {
+		return nil, false, fmt.Errorf("it has functions, whose addresses do not say which host they are on: begin on the source, by kindred vm migrate %s %s, or by kindred claim create with --owner %s", p.Guest.Name, p.Target, p.Guest.Owner())
+	}
 	err = Insist(ctx, func(ctx context.Context) (err error) { m, err = p.Fleet.CreateMigration(ctx, key, request); return err })
-	if errors.Is(err, &api.Problem{Code: api.Ambiguous}) {
-		err = fmt.Errorf("%w: a function's address does not say which host it is on; begin with kindred vm migrate on the source", err)
+	if errors.Is(err, &api.Problem{Code: api.NotInUse}) {
+		err = fmt.Errorf("%w; an offline migration has no device to be moved", err)
 	}
 	return m, err == nil, err
 }
@@ -158,18 +168,24 @@ func (p *Preparation) request() *api.MigrationRequest {
 	return r
 }
 
+// functions reports whether not all devices are named by UUID.
+func (p *Preparation) functions() bool {
+	return slices.ContainsFunc(p.Guest.Devices, func(d Device) bool { return !d.Mdev })
+}
+
 // concerns reports whether devices on their way are the guest's. A UUID names one
 // device; the address of a function names one on each host, so that the owner has
-// to be the guest as well.
+// to be the guest as well, and by its UUID where it is not known which host it
+// comes from: names may be there twice.
 func (p *Preparation) concerns(source, target, owner string, sources, targets []string) bool {
 	ids := p.Guest.IDs()
 	if target != p.Target || p.Source != "" && source != p.Source || !slices.Equal(ids, sources) && !slices.Equal(ids, targets) {
 		return false
 	}
-	if owner != "" && (owner == p.Guest.UUID || owner == p.Guest.Name) {
+	if owner != "" && (owner == p.Guest.UUID || owner == p.Guest.Name && (p.Source != "" || !p.functions())) {
 		return true
 	}
-	return !slices.ContainsFunc(p.Guest.Devices, func(d Device) bool { return !d.Mdev })
+	return !p.functions()
 }
 
 // Places says what each of a migration's devices is called on the target.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,9 +66,10 @@ server by a process that is left behind.
   unreachable: refuse     # or pass: when no server can be asked
   servers: [https://...]  # left out: the agent's, from /etc/kindred/agent.env
 
-Exit code: 0 let through; otherwise refused, as of kindred migration create.`,
-		Example: "  virsh dumpxml vm1 | kindred hook libvirt vm1 migrate begin -",
-		Args:    cobra.MaximumNArgs(4),
+Exit code: 0 let through; otherwise refused, as of kindred migration create. What
+libvirt calls for beside migrations to this host is never refused.`,
+		Example: "  virsh dumpxml vm1 | kindred hook libvirt -- vm1 migrate begin -",
+		Args:    cobra.ArbitraryArgs,
 		RunE:    func(cmd *cobra.Command, args []string) error { return runHookLibvirt(cmd, opts, args) },
 	}
 	fs := cmd.Flags()
@@ -80,13 +82,9 @@ Exit code: 0 let through; otherwise refused, as of kindred migration create.`,
 }
 
 func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error {
-	config, err := hook.ReadConfig(opts.config)
-	if err != nil {
-		return &exitError{exitFailed, err}
-	}
 	moves := &hook.Moves{Dir: opts.state}
 	if opts.follow != "" {
-		return opts.watch(cmd, config, moves)
+		return opts.watch(cmd, moves)
 	}
 	if len(args) < 3 {
 		return usage(cmd, errors.New("it is called as GUEST OPERATION SUBOPERATION EXTRA"))
@@ -94,8 +92,7 @@ func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error 
 	call := &hook.Call{Guest: args[0], Operation: args[1], Suboperation: args[2]}
 	in := io.LimitReader(cmd.InOrStdin(), domain.MaxSize+1)
 	if !call.Incoming() {
-		_, _ = io.Copy(io.Discard, in) // libvirt writes it to whoever reads
-		opts.followAll(cmd, moves)
+		opts.pass(cmd, in, moves)
 		return nil
 	}
 	text, err := io.ReadAll(in)
@@ -110,15 +107,37 @@ func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error 
 	if len(doc.Hostdevs) == 0 {
 		return nil
 	}
+	return opts.take(cmd, call, text, moves)
+}
+
+// pass is for all that is no migration to this host. libvirt does not start a
+// domain when this fails, and stops one that runs when its daemon is started, so
+// nothing fails here: neither a file that is wrong nor a fault of this program.
+func (o *hookOptions) pass(cmd *cobra.Command, in io.Reader, moves *hook.Moves) {
+	defer func() {
+		if p := recover(); p != nil {
+			cmd.PrintErrln("kindred: " + clean(oneLine(fmt.Sprint(p))))
+		}
+	}()
+	_, _ = io.Copy(io.Discard, in) // libvirt writes it to whoever reads
+	o.followAll(cmd, moves)
+}
+
+// take has the fleet prepare devices for a domain that comes.
+func (o *hookOptions) take(cmd *cobra.Command, call *hook.Call, text []byte, moves *hook.Moves) error {
+	config, err := hook.ReadConfig(o.config)
+	if err != nil {
+		return &exitError{exitFailed, err}
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), config.Deadline)
 	defer cancel()
-	server, host, err := opts.fleet(config)
+	server, host, err := o.fleet(config)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
 	warn := func(err error) { cmd.PrintErrln("kindred: " + clean(oneLine(err.Error()))) }
-	h := &hook.Hook{Host: host, Fleet: server, Unreachable: config.Unreachable, Moves: moves, Warn: warn, Follow: opts.leave}
+	h := &hook.Hook{Host: host, Fleet: server, Unreachable: config.Unreachable, Moves: moves, Warn: warn, Follow: o.leave}
 	out, err := h.Take(ctx, text)
 	if err != nil {
 		return fmt.Errorf("%s cannot come to %s: %w", call.Guest, host, briefly(err))
@@ -131,8 +150,15 @@ func runHookLibvirt(cmd *cobra.Command, opts *hookOptions, args []string) error 
 // of its own.
 func briefly(err error) error {
 	p, ok := errors.AsType[*api.Problem](err)
-	if !ok || len(p.Reasons) == 0 {
-		return refusal(err)
+	if !ok {
+		return err
+	}
+	code := exitFailed
+	if exit, ok := errors.AsType[*exitError](refusal(err)); ok {
+		code = exit.code
+	}
+	if len(p.Reasons) == 0 {
+		return &exitError{code, fmt.Errorf("%s: %w", p.Code, err)} // with what was said around it
 	}
 	said := make(map[api.Cause]bool)
 	subjects := make(map[string]bool)
@@ -149,10 +175,6 @@ func briefly(err error) error {
 			r.Subject = ""
 		}
 		texts = append(texts, (&api.Problem{Reasons: []api.Cause{r}}).Error()[len("; "):])
-	}
-	code := exitFailed
-	if exit, ok := errors.AsType[*exitError](refusal(err)); ok {
-		code = exit.code
 	}
 	return &exitError{code, fmt.Errorf("%s: %s", p.Code, strings.Join(texts, "; "))}
 }
@@ -211,6 +233,10 @@ func agentServers() ([]string, error) {
 	return nil, errors.Join(fmt.Errorf("%s does not set %s", agentEnvironment, serverVariable), lines.Err())
 }
 
+// forgetAfter is how long after a move's deadline it is not looked at any more: its
+// end was told, or the fleet found it out long ago.
+const forgetAfter = 24 * time.Hour
+
 // followAll leaves a follower for each move that has none: its follower, or the
 // whole machine, was stopped.
 func (o *hookOptions) followAll(cmd *cobra.Command, moves *hook.Moves) {
@@ -219,6 +245,11 @@ func (o *hookOptions) followAll(cmd *cobra.Command, moves *hook.Moves) {
 		_, release, held := moves.Hold(m.Migration)
 		if held != nil {
 			continue // it is followed, or over
+		}
+		if time.Since(m.Deadline) > forgetAfter {
+			err = errors.Join(err, moves.Remove(m))
+			release()
+			continue
 		}
 		release()
 		err = errors.Join(err, o.leave(m))
@@ -251,7 +282,11 @@ func (o *hookOptions) leave(m *hook.Move) error {
 }
 
 // watch is the follower.
-func (o *hookOptions) watch(cmd *cobra.Command, config *hook.Config, moves *hook.Moves) error {
+func (o *hookOptions) watch(cmd *cobra.Command, moves *hook.Moves) error {
+	config, err := hook.ReadConfig(o.config)
+	if err != nil {
+		return &exitError{exitFailed, err}
+	}
 	move, release, err := moves.Hold(o.follow)
 	if errors.Is(err, hook.ErrFollowed) || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -267,7 +302,7 @@ func (o *hookOptions) watch(cmd *cobra.Command, config *hook.Config, moves *hook
 	defer server.Close()
 	domains := &libvirt.Watch{URI: o.connect}
 	defer domains.Close()
-	f := &hook.Follower{Fleet: server, Domains: domains, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), ReadLog: hook.ReadLog}
+	f := &hook.Follower{Fleet: server, Domains: domains, Moves: moves, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), ReadLog: hook.ReadLog}
 	if err := f.Run(cmd.Context(), move); err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hook, err := filepath.Abs("../../packaging/libvirt/qemu")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testdata, err := filepath.Abs("../../host/testdata")
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +85,17 @@ func TestScripts(t *testing.T) {
 				if i := strings.IndexFunc(text, func(r rune) bool { return hidden(r) || r == '\ufffd' }); i >= 0 {
 					ts.Fatalf("%s has %q at %d", args[0], []rune(text[i:])[0], i)
 				}
+			},
+			// hookscript FILE PROGRAM writes libvirt's hook as it is installed, but for the
+			// program that it calls.
+			"hookscript": func(ts *testscript.TestScript, _ bool, args []string) {
+				text, err := os.ReadFile(hook)
+				ts.Check(err)
+				called := strings.ReplaceAll(string(text), "/usr/bin/kindred", args[1])
+				if called == string(text) {
+					ts.Fatalf("%s calls something else", hook)
+				}
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(called), 0o755))
 			},
 			// transferred FROM TO TYPE RESULT FILE writes a proof, signed by nobody,
 			// of a transfer between two recorded hosts.

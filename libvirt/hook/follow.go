@@ -4,6 +4,7 @@ package hook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -43,6 +44,7 @@ type Domains interface {
 type Follower struct {
 	Fleet   vm.Fleet
 	Domains Domains
+	Moves   *Moves
 	Log     *slog.Logger
 	// Grace is how long a domain may take to appear after the hook said yes; 0: 30 s.
 	Grace time.Duration
@@ -74,6 +76,7 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 	if f.Grace == 0 {
 		f.Grace = 30 * time.Second
 	}
+	f.arrived = move.Arrived
 	var m *api.Migration
 	var asked time.Time
 	said := ""
@@ -92,8 +95,11 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 		if lost == nil {
 			word, reason = f.judge(sight, move, time.Now())
 		}
-		if word == complete {
+		switch {
+		case word == complete:
 			warn(f.redefine(ctx, move))
+		case word == abort && f.begunAgain(move):
+			continue
 		}
 		if word != wait || time.Since(asked) > askEvery {
 			asked = time.Now()
@@ -103,6 +109,9 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 				now, err = f.say(ctx, m, move, word, reason)
 			}
 			switch {
+			case errors.Is(err, &api.Problem{Code: api.NotFound}):
+				f.Log.Warn("the fleet does not know the migration any more", "migration", move.Migration, "domain", move.Name)
+				return nil
 			case err != nil:
 				warn(err)
 			case now.State.Over() && (f.told || !f.seen || time.Since(now.Changed) > beyond), now.State == api.Completing && f.told:
@@ -130,12 +139,29 @@ func (f *Follower) Run(ctx context.Context, move *Move) error {
 	}
 }
 
+// begunAgain reports whether the hook was called for the migration once more: what
+// was seen before is of no account then.
+func (f *Follower) begunAgain(move *Move) bool {
+	now, err := f.Moves.read(move.Migration)
+	if err != nil || !now.Began.After(move.Began) {
+		return false
+	}
+	*move = *now
+	f.seen, f.gone = false, time.Time{}
+	return true
+}
+
 // redefine has the domain's definition follow it, once.
 func (f *Follower) redefine(ctx context.Context, move *Move) error {
 	if f.redefined || len(move.Places) == 0 {
 		return nil
 	}
 	f.redefined = true
+	if crossed(move.Places) {
+		// It could be told neither which ones the definition has, nor, after this
+		// process was stopped, whether they were put in already.
+		return fmt.Errorf("look at what is defined of %s: its devices became each other's (%v)", move.Name, move.Places)
+	}
 	for begin := time.Now(); ; {
 		err := f.Domains.Redefine(ctx, move.Domain, move.Places)
 		if err == nil {
@@ -171,7 +197,10 @@ func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 	here := f.here(s, move)
 	switch {
 	case f.arrived.IsZero() && here && s.Phase == Arrived:
-		f.arrived = now
+		f.arrived, move.Arrived = now, now
+		if err := f.Moves.Write(move); err != nil {
+			f.Log.Warn("note that a domain arrived", "domain", move.Name, "err", err)
+		}
 	case f.gone.IsZero() && f.arrived.IsZero() && f.seen && !here:
 		f.gone = now
 	}

@@ -130,6 +130,7 @@ func TestFollow(t *testing.T) {
 		"it is said already":     {acts: []act{{phase: Arrived}}, state: api.Completing, most: 2 * s},
 	} {
 		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				if c.state == "" {
 					c.state = api.HandedOver
@@ -144,7 +145,7 @@ func TestFollow(t *testing.T) {
 					return nil
 				}
 				libvirt := &stage{begin: begin, acts: c.acts}
-				f := &Follower{Fleet: server, Domains: libvirt, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+				f := &Follower{Fleet: server, Domains: libvirt, Moves: &Moves{dir}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 				f.ReadLog = func(name string, from int64) []byte {
 					if name != "desk" || from != 77 {
 						t.Errorf("it reads the log of %s from %d", name, from)
@@ -174,4 +175,56 @@ func TestFollow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBegunAgain: a second attempt of the same migration has its own time to come,
+// also with the follower of the first.
+func TestBegunAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		server := &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x1", api.HandedOver, vmID, mdev, "b")}}
+		libvirt := &stage{begin: time.Now(), acts: []act{{phase: Incoming}, {20 * time.Second, Absent, false}, {45 * time.Second, Incoming, false}, {50 * time.Second, Arrived, false}}}
+		f := &Follower{Fleet: server, Domains: libvirt, Moves: &Moves{dir}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), ReadLog: func(string, int64) []byte { return nil }}
+		move := &Move{Migration: "x1", Domain: vmID, Name: "desk", Devices: []string{vmtest.OnTarget(mdev)}, Began: time.Now(), Deadline: time.Now().Add(time.Hour)}
+		if err := f.Moves.Write(move); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(19*time.Second, func() {
+			again := *move
+			again.Began = time.Now()
+			if err := f.Moves.Write(&again); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := f.Run(t.Context(), move); err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Join(server.Said, ", "); said != "complete x1" {
+			t.Errorf("it said %q", said)
+		}
+		// It is on the disk that the domain came, for a follower after this one.
+		left, err := f.Moves.read("x1")
+		if err != nil || left.Arrived.IsZero() {
+			t.Fatalf("%+v, %v", left, err)
+		}
+		server.Known[0].State, server.Said = api.HandedOver, nil
+		libvirt.acts = []act{{phase: Absent}}
+		next := &Follower{Fleet: server, Domains: libvirt, Moves: f.Moves, Log: f.Log, ReadLog: f.ReadLog}
+		if err := next.Run(t.Context(), left); err != nil || strings.Join(server.Said, ", ") != "complete x1" {
+			t.Errorf("the next one said %q, %v", server.Said, err)
+		}
+	})
+}
+
+// TestForgotten: a migration that the fleet does not know any more is not followed.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}, Down: func(string) error { return api.NewProblem(api.NotFound, "migration x") }}
+		f := &Follower{Fleet: server, Domains: &stage{time.Now(), []act{{phase: Absent}}, 0, 0}, Moves: new(Moves), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		begin := time.Now()
+		err := f.Run(t.Context(), &Move{Migration: "x", Began: begin, Deadline: begin.Add(time.Hour)})
+		if err != nil || time.Since(begin) > time.Minute || len(server.Said) > 0 {
+			t.Errorf("%v after %s, and it said %q", err, time.Since(begin), server.Said)
+		}
+	})
 }

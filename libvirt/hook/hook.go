@@ -85,7 +85,10 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 	if err != nil {
 		return nil, err
 	}
-	if slices.Equal(guest.IDs(), vm.Targets(m)) {
+	switch crosses := crossed(places); {
+	case crosses && m.State == api.HandedOver:
+		return nil, fmt.Errorf("migration %s was handed over, and its devices on %s are called as on %s, in another order: it cannot be told whether the domain has them already", m.ID, m.Target, m.Source)
+	case !crosses && slices.Equal(guest.IDs(), vm.Targets(m)):
 		places = nil // whoever migrates put them in already
 	}
 	if out, err = doc.Rewrite(places); err != nil {
@@ -111,6 +114,17 @@ func (h *Hook) take(ctx, whole context.Context, doc *domain.Document) (out []byt
 		return nil, err
 	}
 	return out, nil
+}
+
+// crossed reports whether a device is called there as another one is here: functions
+// of two hosts are.
+func crossed(places map[string]string) bool {
+	for from, to := range places {
+		if _, ok := places[to]; ok && from != to {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Hook) handOver(ctx context.Context, m *api.Migration) (*api.Migration, error) {

@@ -43,15 +43,17 @@ func TestTake(t *testing.T) {
 		"no device": {text: plainVM, fleet: &vmtest.Fleet{Down: func(string) error { return errors.New("asked") }}},
 		"nothing of it is known": {
 			text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Second}, want: vmtest.OnTarget(mdev), said: "begin m1, hand-over m1", followed: true, most: 2 * time.Second},
-		"a function":       {text: vfVM, fleet: new(vmtest.Fleet), want: "bus='0x99'", said: "begin m1, hand-over m1", followed: true},
-		"begun before":     {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
-		"by its name":      {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "desk", vf, "b")}}, want: "bus='0x99'", said: "hand-over x", followed: true},
-		"for nobody":       {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "", mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
-		"being prepared":   {text: mdevVM, fleet: &vmtest.Fleet{Takes: 3 * time.Second, Known: []*api.Migration{vmtest.Begun("x", api.Claimed, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
-		"handed over":      {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
-		"in place already": {text: strings.Replace(mdevVM, mdev, vmtest.OnTarget(mdev), 1), fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"a function":         {text: vfVM, fleet: new(vmtest.Fleet), says: "kindred vm migrate desk b"},
+		"begun before":       {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"a function's owner": {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, vmID, vf, "b")}}, want: "bus='0x99'", said: "hand-over x", followed: true},
+		"or of its name":     {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "desk", vf, "b")}}, says: "begin on the source"},
+		"by its name":        {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "desk", mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"for nobody":         {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "", mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"being prepared":     {text: mdevVM, fleet: &vmtest.Fleet{Takes: 3 * time.Second, Known: []*api.Migration{vmtest.Begun("x", api.Claimed, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"handed over":        {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
+		"in place already":   {text: strings.Replace(mdevVM, mdev, vmtest.OnTarget(mdev), 1), fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.HandedOver, vmID, mdev, "b")}}, want: vmtest.OnTarget(mdev), said: "hand-over x", followed: true},
 		// The same address is another device on another host.
-		"another one's function": {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "other", vf, "b")}}, want: "bus='0x99'", said: "begin m2, hand-over m2", followed: true},
+		"another one's function": {text: vfVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "other", vf, "b")}}, says: "begin on the source"},
 		"to another host":        {text: mdevVM, fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Aborting, vmID, mdev, "c")}}, want: vmtest.OnTarget(mdev), said: "begin m2, hand-over m2", followed: true},
 		"claimed before": {text: mdevVM, fleet: &vmtest.Fleet{Claimed: []api.Claim{{ID: "c1", State: api.Held, Target: "b", Owner: "desk", Devices: []api.ClaimDevice{{Source: mdev}}}}},
 			want: vmtest.OnTarget(mdev), said: "begin m1, hand-over m1", followed: true},
@@ -62,7 +64,6 @@ func TestTake(t *testing.T) {
 
 		"no room":         {text: mdevVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.NoRoom)}}, says: "as told"},
 		"never in use":    {text: mdevVM, fleet: &vmtest.Fleet{Refusals: many(refusal(api.NotInUse))}, says: "as told", most: vm.Patience + time.Second},
-		"ambiguous":       {text: vfVM, fleet: &vmtest.Fleet{Refusals: []error{refusal(api.Ambiguous)}}, says: "kindred vm migrate"},
 		"it arrived":      {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour, Known: []*api.Migration{vmtest.Begun("x", api.Completing, vmID, mdev, "b")}}, says: "run on b already"},
 		"cannot be made":  {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Second, Fails: "no bus"}, says: "no bus", said: "begin m1"},
 		"not in time":     {text: mdevVM, fleet: &vmtest.Fleet{Takes: time.Hour}, says: "in time", said: "begin m1, abort m1", most: time.Minute},
@@ -195,5 +196,38 @@ func TestConfig(t *testing.T) {
 		if c, err := ParseConfig([]byte(bad)); err == nil {
 			t.Errorf("%q is %+v", bad, c)
 		}
+	}
+}
+
+// TestCrossed: functions that are called on the target as others are on the source.
+func TestCrossed(t *testing.T) {
+	const other = "0000:41:02.2"
+	both := strings.Replace(vfVM, "</devices>", "<hostdev type='pci'><source><address domain='0' bus='0x41' slot='0x02' function='0x2'/></source></hostdev></devices>", 1)
+	for state, says := range map[api.MigrationState]string{api.Prepared: "", api.HandedOver: "cannot be told"} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			m := vmtest.Begun("x", state, vmID, vf, "b")
+			m.Devices = []api.MigrationDevice{{Source: vf, Target: other}, {Source: other, Target: vf}}
+			var move *Move
+			h := &Hook{Host: "b", Fleet: &vmtest.Fleet{Known: []*api.Migration{m}}, Moves: &Moves{dir}, Warn: func(err error) { t.Log(err) }}
+			h.Follow = func(m *Move) error { move = m; return nil }
+			out, err := h.Take(t.Context(), []byte(both))
+			if (err != nil) != (says != "") || err != nil && !strings.Contains(err.Error(), says) {
+				t.Fatalf("%s: %v, want %q", state, err, says)
+			}
+			if err != nil {
+				return
+			}
+			doc, err := domain.Parse(out)
+			if err != nil || doc.Hostdevs[0].Device != other || doc.Hostdevs[1].Device != vf {
+				t.Errorf("they are %+v, %v", doc, err)
+			}
+			// Whether a definition has them could not be told: it is left as it is.
+			libvirt := &stage{begin: time.Now(), acts: []act{{phase: Arrived}}}
+			f := &Follower{Domains: libvirt}
+			if err := f.redefine(t.Context(), move); err == nil || libvirt.tries > 0 {
+				t.Errorf("the definition was changed %d times, %v", libvirt.tries, err)
+			}
+		})
 	}
 }

@@ -29,6 +29,7 @@ type Move struct {
 	// Places are the source's devices with those that the hook put in their place.
 	Places   map[string]string `json:"places,omitempty"`
 	Began    time.Time         `json:"began"`
+	Arrived  time.Time         `json:"arrived,omitzero"` // when the domain was seen to run here
 	Deadline time.Time         `json:"deadline"`
 	// Log is how long QEMU's log of the domain was: what it says of this move
 	// stands behind.
@@ -39,6 +40,10 @@ type Move struct {
 type Moves struct{ Dir string }
 
 func (s *Moves) file(migration string) string { return filepath.Join(s.Dir, migration+".json") }
+
+// lock is the file that a follower holds: the move's own is replaced when the hook
+// is called for the same migration again.
+func (s *Moves) lock(migration string) string { return filepath.Join(s.Dir, migration+".lock") }
 
 // LogFile is where a move's follower writes what hinders it.
 func (s *Moves) LogFile(migration string) string { return filepath.Join(s.Dir, migration+".log") }
@@ -63,7 +68,7 @@ func (s *Moves) Write(m *Move) error {
 
 // Remove forgets a move that is over.
 func (s *Moves) Remove(m *Move) error {
-	for _, name := range []string{s.file(m.Migration), s.LogFile(m.Migration)} {
+	for _, name := range []string{s.file(m.Migration), s.LogFile(m.Migration), s.lock(m.Migration)} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget migration %s: %w", m.Migration, err)
 		}
@@ -114,7 +119,10 @@ var ErrFollowed = errors.New("it is followed already")
 // Hold makes the caller a move's one follower, until release is called or the
 // process ends.
 func (s *Moves) Hold(migration string) (m *Move, release func(), err error) {
-	f, err := os.Open(s.file(migration))
+	if _, err := os.Stat(s.file(migration)); err != nil {
+		return nil, nil, fmt.Errorf("follow migration %s: %w", migration, err)
+	}
+	f, err := os.OpenFile(s.lock(migration), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("follow migration %s: %w", migration, err)
 	}
