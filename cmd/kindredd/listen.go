@@ -134,7 +134,7 @@ func (f *listenFlags) listenTLS(cmd *cobra.Command) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on https://%s: %w", f.address, err)
 	}
 	if config != nil {
-		l = tls.NewListener(l, config)
+		l = listenTLS(l, config)
 	}
 	return l, nil
 }
@@ -194,8 +194,10 @@ func listenUnix(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// headers is how much a connection may remember of headers, in bytes. Each agent
-// has a connection for ever, and asks seldom: memory is worth more than bytes.
+// headers is how much of the headers of answers a connection may remember, in
+// bytes. Each agent has a connection for ever, and asks seldom: memory is worth
+// more than bytes. Of requests it remembers what clients think that it does: they
+// begin before they are told.
 const headers = 256
 
 // goodbye is how long requests under way may take when the server stops.
@@ -209,7 +211,7 @@ func (l *listeners) serve(ctx context.Context, h http.Handler, own *tls.Config) 
 	for _, one := range l.list {
 		s := &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-			HTTP2:       &http.HTTP2Config{MaxDecoderHeaderTableSize: headers, MaxEncoderHeaderTableSize: headers},
+			HTTP2:       &http.HTTP2Config{MaxEncoderHeaderTableSize: headers},
 			BaseContext: func(net.Listener) context.Context { return ctx }, // streams end with the server
 			ConnContext: server.ConnIdentity,
 		}
@@ -221,7 +223,7 @@ func (l *listeners) serve(ctx context.Context, h http.Handler, own *tls.Config) 
 		servers = append(servers, s)
 		accept := one.Listener
 		if one.own {
-			accept = tls.NewListener(accept, own)
+			accept = listenTLS(accept, own)
 		}
 		all.Go(func() {
 			if err := s.Serve(accept); !errors.Is(err, http.ErrServerClosed) {

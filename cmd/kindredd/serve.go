@@ -74,7 +74,7 @@ and of which a copy belongs into a safe: a backup of the store does not have it.
 // garbage is how much of what is not needed any more may be in memory, in percent
 // of what is: most of a server's memory is the fleet and its agents' connections,
 // which stay.
-const garbage = 50
+const garbage = 40
 
 func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error {
 	if os.Getenv("GOGC") == "" {
