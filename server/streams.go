@@ -56,7 +56,11 @@ func (s *stream) event(kind string, revision int64, data any) error {
 	if err != nil {
 		return fmt.Errorf("encode an event: %w", err)
 	}
-	return s.send(fmt.Sprintf("event: %s\nid: %d\ndata: %s\n\n", kind, revision, text))
+	return s.send(eventText(kind, revision, text))
+}
+
+func eventText(kind string, revision int64, data []byte) string {
+	return fmt.Sprintf("event: %s\nid: %d\ndata: %s\n\n", kind, revision, data)
 }
 
 func (s *stream) idle() error { return s.send(": quiet\n\n") }
@@ -94,29 +98,46 @@ func (s *Server) serveAssignments(w http.ResponseWriter, r *http.Request) {
 	}
 	out := newStream(w)
 	last := ""
-	for {
-		list, moved := s.Assignments(host)
-		text := string(encode([]any{list.Assignments, list.Canaries}))
-		if text != last {
-			if out.event("assignments", list.Revision, list) != nil {
-				return
-			}
-			last = text
-		}
-		idle := time.NewTimer(quiet)
-		select {
-		case <-moved:
-		case <-idle.C:
-			if out.idle() != nil {
-				return
-			}
-		case <-r.Context().Done():
+	for s.revoked(who(r.Context()).peer) == nil { // else it is refused when it comes again
+		var moved <-chan struct{}
+		var text, event string
+		apart(func() {
+			var list *api.Assignments
+			list, moved = s.Assignments(host)
+			text = string(encode([]any{list.Assignments, list.Canaries}))
+			event = eventText("assignments", list.Revision, encode(list))
+		})
+		if text != last && out.send(event) != nil || !out.until(r.Context(), moved) {
 			return
 		}
-		idle.Stop()
-		if s.revoked(who(r.Context()).peer) != nil {
-			return // and is refused when it comes again
-		}
+		last = text
+	}
+}
+
+// apart does something in a goroutine of its own and waits for it. A goroutine
+// keeps the stack that it needed once, and one that waits for as long as an agent
+// lives should not have needed more than for waiting.
+func apart(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	<-done
+}
+
+// until waits until there is something to say, or for so long that it said that
+// there is nothing.
+func (s *stream) until(ctx context.Context, moved <-chan struct{}) bool {
+	idle := time.NewTimer(quiet)
+	defer idle.Stop()
+	select {
+	case <-moved:
+		return true
+	case <-idle.C:
+		return s.idle() == nil
+	case <-ctx.Done():
+		return false
 	}
 }
 
