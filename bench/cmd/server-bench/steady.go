@@ -22,6 +22,7 @@ type moment struct {
 	own       serving.Usage
 	busy      time.Duration
 	db, wal   int64
+	disk      int64 // written by all programs; 0: not known
 	committed int64 // revision of the store
 }
 
@@ -38,6 +39,7 @@ func (r *run) moment(ctx context.Context) (m moment, err error) {
 	if m.db, m.wal, err = r.server.Stored(); err != nil {
 		return m, err
 	}
+	m.disk, _ = r.server.Disk() // not every directory is on a disk
 	c, err := r.server.Ask()
 	if err != nil {
 		return m, err
@@ -121,7 +123,8 @@ func (r *run) tellUse(before, after *moment, peak *serving.Usage) {
 	row("server's memory, resident, at most", mib(peak.RSS), "under 1 GiB")
 	row("of it pages of etcd's file, which the system takes back when it needs them", mib(peak.Store), "")
 	hourly := func(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/span.Hours()/(1<<30)) }
-	row("written to disk in an hour (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
+	row("written in an hour: the disk, for all programs", hourly(after.disk-before.disk), "")
+	row("written in an hour: pages that the server made dirty, of up to 2 MiB (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
 	row("growth of etcd's file in an hour", hourly(after.db-before.db), "")
 	row("etcd's file; its log", mib(after.db)+"; "+mib(after.wal), "")
 	row("store's revisions a second", fmt.Sprintf("%.0f", float64(after.committed-before.committed)/span.Seconds()), "")
