@@ -85,11 +85,12 @@ var (
 	claimsMetric     = prometheus.NewDesc("kindred_claims", "Claims that hold room, by state.", []string{"state"}, nil)
 	migrationsMetric = prometheus.NewDesc("kindred_migrations", "Migrations that are not over, by state.", []string{"state"}, nil)
 	canariesMetric   = prometheus.NewDesc("kindred_canaries", "Canary orders that are not over, by state.", []string{"state"}, nil)
+	drainsMetric     = prometheus.NewDesc("kindred_drains", "Drains that are not over, by state.", []string{"state"}, nil)
 	revisionMetric   = prometheus.NewDesc("kindred_store_revision", "The store's revision that this server has seen.", nil, nil)
 )
 
 func (f fleetMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{hostsMetric, claimsMetric, migrationsMetric, canariesMetric, revisionMetric} {
+	for _, d := range []*prometheus.Desc{hostsMetric, claimsMetric, migrationsMetric, canariesMetric, drainsMetric, revisionMetric} {
 		to <- d
 	}
 }
@@ -102,7 +103,13 @@ func (f fleetMetrics) Collect(to chan<- prometheus.Metric) {
 		migrations[string(s)] = 0
 	}
 	canaries := map[string]int{string(api.CanaryOrdered): 0, string(api.CanaryRunning): 0}
+	drains := map[string]int{string(api.DrainRunning): 0, string(api.DrainPaused): 0, string(api.DrainEmptied): 0}
 	f.mu.RLock()
+	for _, d := range f.drains {
+		if !d.State.Over() {
+			drains[string(d.State)]++
+		}
+	}
 	for _, c := range f.canaries {
 		if !c.State.Over() {
 			canaries[string(c.State)]++
@@ -123,7 +130,7 @@ func (f fleetMetrics) Collect(to chan<- prometheus.Metric) {
 	}
 	revision := f.revision
 	f.mu.RUnlock()
-	for desc, counts := range map[*prometheus.Desc]map[string]int{hostsMetric: hosts, claimsMetric: claims, migrationsMetric: migrations, canariesMetric: canaries} {
+	for desc, counts := range map[*prometheus.Desc]map[string]int{hostsMetric: hosts, claimsMetric: claims, migrationsMetric: migrations, canariesMetric: canaries, drainsMetric: drains} {
 		for state, n := range counts {
 			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), state)
 		}

@@ -171,7 +171,7 @@ func TestMetrics(t *testing.T) {
 	get("/v1/hosts/b", Identity{Admin: true})
 	text := get(api.PathMetrics, Identity{Admin: true}).Body.String()
 	for _, line := range []string{
-		`kindred_hosts{state="reporting"} 2`, `kindred_claims{state="held"} 1`, `kindred_migrations{state="handed-over"} 0`,
+		`kindred_hosts{state="reporting"} 2`, `kindred_claims{state="held"} 1`, `kindred_migrations{state="handed-over"} 0`, `kindred_drains{state="running"} 0`,
 		`kindred_request_seconds_count{request="GET /v1/hosts/{name}",status="200"} 1`,
 	} {
 		if !strings.Contains(text, line+"\n") {
