@@ -28,6 +28,7 @@ type Conn struct {
 	uri    string
 	rpc    *rpc.Libvirt
 	socket *socket
+	came   sync.Map // UUIDs of domains that got their state here
 }
 
 // socket dials, and keeps what it dialled: closing it ends every call that waits.
@@ -63,7 +64,7 @@ func Dial(ctx context.Context, uri string) (*Conn, error) {
 		return nil, err
 	}
 	s := &socket{ctx: ctx, path: path}
-	c := &Conn{uri, rpc.NewWithDialer(s), s}
+	c := &Conn{uri: uri, rpc: rpc.NewWithDialer(s), socket: s}
 	if _, err := call(ctx, c, "connect", func() (struct{}, error) { return struct{}{}, c.rpc.ConnectToURI(driver) }); err != nil {
 		s.close()
 		return nil, fmt.Errorf("libvirt %s at %s: %w", uri, path, err)

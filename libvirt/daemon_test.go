@@ -54,7 +54,7 @@ const (
 
 	procOpen, procDefine, procXML, procByName, procByUUID, procAuth = 1, 11, 14, 23, 24, 66
 	procPersistent, procAbort, procState, procList, procStats       = 151, 164, 212, 273, 298
-	procMigrate, procListen                                         = 305, 316
+	procMigrate, procListen, procEvent                              = 305, 316, 318
 )
 
 func newDaemon(t *testing.T, domains ...*kept) *daemon {
@@ -96,6 +96,20 @@ func (d *daemon) cut() {
 func cut(conns []net.Conn) {
 	for _, c := range conns {
 		c.Close()
+	}
+}
+
+// tell sends an event of a domain to everybody.
+func (d *daemon) tell(k *kept, event, detail uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	body, head := new(xdr), new(xdr)
+	body.numbers(7)
+	body.domain(k)
+	body.numbers(event, detail)
+	head.numbers(uint32(28+body.Len()), program, 1, procEvent, 2, 0, 0)
+	for _, c := range d.conns {
+		c.Write(append(head.Bytes(), body.Bytes()...)) // who hung up hears nothing
 	}
 }
 
@@ -227,6 +241,8 @@ func (d *daemon) answer(proc uint32, in, out *xdr) *refusal {
 			out.text(name)
 			out.numbers(4, uint32(n>>32), uint32(n))
 		}
+	case procListen:
+		out.numbers(7)
 	case procAbort:
 		d.aborted = true
 		d.move <- &refusal{rpc.ErrOperationAborted, "operation aborted: canceled by client"}

@@ -20,7 +20,10 @@ func (c *Conn) Changes(ctx context.Context) (<-chan struct{}, error) {
 	changed := make(chan struct{}, 1)
 	go func() {
 		defer close(changed)
-		for range events {
+		for e := range events {
+			if rpc.DomainEventType(e.Event) == rpc.DomainEventResumed && rpc.DomainEventResumedDetailType(e.Detail) == rpc.DomainEventResumedMigrated {
+				c.came.Store(formatUUID(e.Dom.UUID), true)
+			}
 			select {
 			case changed <- struct{}{}:
 			default: // it is to be looked at anyway

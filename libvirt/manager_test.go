@@ -200,6 +200,31 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestCame: libvirt told that a migration brought a domain, which is no more when it
+// is looked at.
+func TestCame(t *testing.T) {
+	k := desk()
+	d := newDaemon(t, k)
+	w := &Watch{URI: d.uri}
+	defer w.Close()
+	if s, err := w.Look(t.Context(), deskID); err != nil || s.Came {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	d.tell(k, uint32(rpc.DomainEventStarted), uint32(rpc.DomainEventStartedMigrated)) // it waits for its state
+	<-w.Changed()
+	if s, err := w.Look(t.Context(), deskID); err != nil || s.Came {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	d.tell(k, uint32(rpc.DomainEventResumed), uint32(rpc.DomainEventResumedMigrated))
+	<-w.Changed()
+	d.mu.Lock()
+	d.domains = nil
+	d.mu.Unlock()
+	if s, err := w.Look(t.Context(), deskID); err != nil || s.Phase != hook.Absent || !s.Came {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // TestRedefine: a definition with the source's devices gets the target's, and every
 // other one stays.
 func TestRedefine(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"time"
 
-	"kindred/libvirt/domain"
 	"kindred/libvirt/hook"
 	"kindred/vm"
 )
@@ -40,10 +39,17 @@ func (w *Watch) look(ctx context.Context, uuid string) (hook.Sight, error) {
 	if err := w.dial(ctx); err != nil {
 		return hook.Sight{}, err
 	}
-	d, err := w.conn.Domain(ctx, uuid)
+	s, err := w.seen(ctx, uuid)
 	if errors.Is(err, ErrNoDomain) {
-		return hook.Sight{Phase: hook.Absent}, nil
+		s, err = hook.Sight{Phase: hook.Absent}, nil
 	}
+	_, s.Came = w.conn.came.Load(uuid)
+	return s, err
+}
+
+// seen is what the daemon says of a domain now.
+func (w *Watch) seen(ctx context.Context, uuid string) (hook.Sight, error) {
+	d, err := w.conn.Domain(ctx, uuid)
 	if err != nil {
 		return hook.Sight{}, err
 	}
@@ -53,10 +59,7 @@ func (w *Watch) look(ctx context.Context, uuid string) (hook.Sight, error) {
 	if s.Phase == hook.Absent {
 		return s, nil
 	}
-	var doc *domain.Document
-	if doc, err = w.conn.Document(ctx, d); errors.Is(err, ErrNoDomain) {
-		return hook.Sight{Phase: hook.Absent}, nil
-	}
+	doc, err := w.conn.Document(ctx, d)
 	if err != nil {
 		return hook.Sight{}, err
 	}

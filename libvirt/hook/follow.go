@@ -27,6 +27,9 @@ const (
 type Sight struct {
 	Phase   Phase
 	Devices []string // of the host, sorted; of one that is there
+	// Came says that a migration brought it, as libvirt told when it did. It may be
+	// no more.
+	Came bool
 }
 
 // Domains is libvirt on this host.
@@ -196,7 +199,7 @@ const (
 func (f *Follower) judge(s Sight, move *Move, now time.Time) (word, string) {
 	here := f.here(s, move)
 	switch {
-	case f.arrived.IsZero() && here && s.Phase == Arrived:
+	case f.arrived.IsZero() && (here && s.Phase == Arrived || f.seen && s.Came):
 		f.arrived, move.Arrived = now, now
 		if err := f.Moves.Write(move); err != nil {
 			f.Log.Warn("note that a domain arrived", "domain", move.Name, "err", err)

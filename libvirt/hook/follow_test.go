@@ -27,6 +27,7 @@ type act struct {
 	at    time.Duration
 	phase Phase // empty: it does not say
 	other bool  // another domain of that UUID
+	came  bool  // libvirt said that a migration brought it
 }
 
 func (s *stage) Look(context.Context, string) (Sight, error) {
@@ -39,6 +40,8 @@ func (s *stage) Look(context.Context, string) (Sight, error) {
 	switch {
 	case now.phase == "":
 		return Sight{}, errors.New("no answer")
+	case now.phase == Absent:
+		return Sight{Phase: Absent, Came: now.came}, nil
 	case now.other:
 		return Sight{Phase: now.phase, Devices: []string{"another"}}, nil
 	}
@@ -101,33 +104,35 @@ func TestFollow(t *testing.T) {
 		says     string        // with what the follower gives up
 		most     time.Duration // until it knows; what it aborts it watches a little longer
 	}{
-		"it arrives":                 {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, said: "complete x", most: 6 * s},
-		"it is reset at the end":     {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
-		"some device is":             {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, log: otherLog, said: "complete with a rejection x", reset: true, most: 6 * s},
-		"after it was said":          {acts: []act{{phase: Incoming}, {5 * s, Arrived, false}}, state: api.Completing, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
-		"it takes an hour":           {acts: []act{{phase: Absent}, {s, Incoming, false}, {60 * min, Arrived, false}}, said: "complete x", most: 61 * min},
-		"it appears late":            {acts: []act{{phase: Absent}, {20 * s, Incoming, false}, {40 * s, Arrived, false}}, said: "complete x", most: 41 * s},
+		"it arrives":                 {acts: []act{{phase: Incoming}, {5 * s, Arrived, false, false}}, said: "complete x", most: 6 * s},
+		"it is reset at the end":     {acts: []act{{phase: Incoming}, {5 * s, Arrived, false, false}}, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
+		"some device is":             {acts: []act{{phase: Incoming}, {5 * s, Arrived, false, false}}, log: otherLog, said: "complete with a rejection x", reset: true, most: 6 * s},
+		"after it was said":          {acts: []act{{phase: Incoming}, {5 * s, Arrived, false, false}}, state: api.Completing, log: resetLog, said: "complete with a rejection x", reset: true, most: 6 * s},
+		"it takes an hour":           {acts: []act{{phase: Absent}, {s, Incoming, false, false}, {60 * min, Arrived, false, false}}, said: "complete x", most: 61 * min},
+		"it appears late":            {acts: []act{{phase: Absent}, {20 * s, Incoming, false, false}, {40 * s, Arrived, false, false}}, said: "complete x", most: 41 * s},
 		"it never comes":             {acts: []act{{phase: Absent}}, said: "abort x", most: 32 * s},
-		"it fails":                   {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: cutLog, said: "abort x", most: 5 * s},
-		"the driver refuses":         {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: refusedLog, said: "abort x", rejected: true, most: 5 * s},
-		"while it is written":        {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: writtenLog, said: "abort x", rejected: true, most: 5 * s},
-		"the connection breaks":      {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: socketLog, said: "abort x", most: 5 * s},
-		"after the source said so":   {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, state: api.Aborting, log: writtenLog, said: "abort x", rejected: true, most: 5 * s},
-		"and it is over":             {acts: []act{{phase: Incoming}, {14 * s, Absent, false}}, state: api.Aborting, log: writtenLog, said: "abort x", rejected: true, most: 15 * s},
-		"the source said so":         {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, state: api.Aborting, log: cutLog, most: 5 * s},
-		"another device refuses":     {acts: []act{{phase: Incoming}, {4 * s, Absent, false}}, log: ramLog, said: "abort x", most: 5 * s},
+		"it fails":                   {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, log: cutLog, said: "abort x", most: 5 * s},
+		"the driver refuses":         {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, log: refusedLog, said: "abort x", rejected: true, most: 5 * s},
+		"while it is written":        {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, log: writtenLog, said: "abort x", rejected: true, most: 5 * s},
+		"the connection breaks":      {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, log: socketLog, said: "abort x", most: 5 * s},
+		"after the source said so":   {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, state: api.Aborting, log: writtenLog, said: "abort x", rejected: true, most: 5 * s},
+		"and it is over":             {acts: []act{{phase: Incoming}, {14 * s, Absent, false, false}}, state: api.Aborting, log: writtenLog, said: "abort x", rejected: true, most: 15 * s},
+		"the source said so":         {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, state: api.Aborting, log: cutLog, most: 5 * s},
+		"another device refuses":     {acts: []act{{phase: Incoming}, {4 * s, Absent, false, false}}, log: ramLog, said: "abort x", most: 5 * s},
 		"a log of something else":    {acts: []act{{phase: Absent}}, log: refusedLog, said: "abort x", most: 32 * s},
-		"another domain runs":        {acts: []act{{0, Arrived, true}}, said: "abort x", most: 32 * s},
-		"libvirt restarts":           {acts: []act{{phase: Incoming}, {3 * s, "", false}, {70 * s, Arrived, false}}, said: "complete x", most: 71 * s},
-		"libvirt restarts, in vain":  {acts: []act{{phase: Incoming}, {3 * s, "", false}, {70 * s, Absent, false}}, said: "abort x", most: 71 * s},
-		"libvirt is gone":            {acts: []act{{phase: Incoming}, {3 * s, "", false}}, says: "deadline passed", most: 13 * min},
-		"the server is gone a while": {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}}, down: 5 * min, said: "complete x", most: 5*min + 6*s},
+		"another domain runs":        {acts: []act{{0, Arrived, true, false}}, said: "abort x", most: 32 * s},
+		"libvirt restarts":           {acts: []act{{phase: Incoming}, {3 * s, "", false, false}, {70 * s, Arrived, false, false}}, said: "complete x", most: 71 * s},
+		"libvirt restarts, in vain":  {acts: []act{{phase: Incoming}, {3 * s, "", false, false}, {70 * s, Absent, false, false}}, said: "abort x", most: 71 * s},
+		"libvirt is gone":            {acts: []act{{phase: Incoming}, {3 * s, "", false, false}}, says: "deadline passed", most: 13 * min},
+		"the server is gone a while": {acts: []act{{phase: Incoming}, {3 * s, Arrived, false, false}}, down: 5 * min, said: "complete x", most: 5*min + 6*s},
 		// The VM came, and its user stopped it before the server could be told.
-		"it came and went":       {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}, {20 * s, Absent, false}}, down: min, said: "complete x", most: min + 6*s},
-		"somebody gave it up":    {acts: []act{{phase: Incoming}, {3 * s, Arrived, false}}, state: api.Aborting, said: "complete x", most: 4 * s},
-		"it was never handed on": {acts: []act{{phase: Absent}}, state: api.Prepared, said: "abort x", most: 32 * s},
-		"it is over":             {acts: []act{{phase: Incoming}}, state: api.Aborted, most: beyond},
-		"it is said already":     {acts: []act{{phase: Arrived}}, state: api.Completing, most: 2 * s},
+		"it came and went":         {acts: []act{{phase: Incoming}, {3 * s, Arrived, false, false}, {20 * s, Absent, false, false}}, down: min, said: "complete x", most: min + 6*s},
+		"it came and went at once": {acts: []act{{phase: Incoming}, {3 * s, Absent, false, true}}, said: "complete x", most: 4 * s},
+		"another one came":         {acts: []act{{0, Absent, false, true}}, said: "abort x", most: 32 * s},
+		"somebody gave it up":      {acts: []act{{phase: Incoming}, {3 * s, Arrived, false, false}}, state: api.Aborting, said: "complete x", most: 4 * s},
+		"it was never handed on":   {acts: []act{{phase: Absent}}, state: api.Prepared, said: "abort x", most: 32 * s},
+		"it is over":               {acts: []act{{phase: Incoming}}, state: api.Aborted, most: beyond},
+		"it is said already":       {acts: []act{{phase: Arrived}}, state: api.Completing, most: 2 * s},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -183,7 +188,7 @@ func TestBegunAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		server := &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x1", api.HandedOver, vmID, mdev, "b")}}
-		libvirt := &stage{begin: time.Now(), acts: []act{{phase: Incoming}, {20 * time.Second, Absent, false}, {45 * time.Second, Incoming, false}, {50 * time.Second, Arrived, false}}}
+		libvirt := &stage{begin: time.Now(), acts: []act{{phase: Incoming}, {20 * time.Second, Absent, false, false}, {45 * time.Second, Incoming, false, false}, {50 * time.Second, Arrived, false, false}}}
 		f := &Follower{Fleet: server, Domains: libvirt, Moves: &Moves{dir}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), ReadLog: func(string, int64) []byte { return nil }}
 		move := &Move{Migration: "x1", Domain: vmID, Name: "desk", Devices: []string{vmtest.OnTarget(mdev)}, Began: time.Now(), Deadline: time.Now().Add(time.Hour)}
 		if err := f.Moves.Write(move); err != nil {
