@@ -70,6 +70,8 @@ func newVMs(t *testing.T, hosts ...Host) *labVMs {
 	v := &labVMs{lan: NewLAN(names...), vms: make(map[string]*labVM), story: new(story)}
 	for i := range hosts {
 		hosts[i].LAN, hosts[i].Disk, hosts[i].Memory = v.lan, image, 1024
+		// A guest that has to wait for its turn on a busy machine is not stuck.
+		hosts[i].KernelArgs = append(hosts[i].KernelArgs, "nosoftlockup")
 	}
 	v.labFleet = newFleet(t, hosts...)
 	software := filepath.Join(v.dir, "vm")

@@ -162,4 +162,6 @@ func (v *labVMs) wontReturn(vm *labVM) {
 	v.checks("server", hasEnded{code, stdout, stderr}, 0, nil, append([]string{"kindred"}, argv...)...)
 	v.types("host3", 1, []string{"migration failed"}, migrateArgs(vm, "host1")...)
 	v.stays(vm, before)
+	code, stdout, stderr = v.run("kindred", "proof", "list")
+	v.checks("server", hasEnded{code, stdout, stderr}, 0, []string{"rejected"}, "kindred", "proof", "list")
 }
