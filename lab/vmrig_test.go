@@ -448,6 +448,19 @@ func (v *labVMs) stays(vm *labVM, before map[string][]string) {
 	v.story.note("%s runs on, on %s: %s. No device is on the target; no room is held.", vm.name, vm.host, v.progress(vm))
 }
 
+// all is what every host has by its kernel and in its files: devices, of which type
+// and parent, and definitions.
+func (v *labVMs) all() map[string][]string {
+	v.t.Helper()
+	all := make(map[string][]string)
+	for name, g := range v.guests {
+		list := sh(v.ctx, v.t, g.Client, `cd /sys/bus/mdev/devices; for d in *; do test -e $d && echo $d $(readlink -f $d/mdev_type); done
+			find /etc/mdevctl.d -type f 2>/dev/null | sort; true`)
+		all[name] = strings.Split(list, "\n")
+	}
+	return all
+}
+
 // progress says what the VM found until now.
 func (v *labVMs) progress(vm *labVM) string {
 	v.noGap(vm)
