@@ -76,7 +76,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	defer s.view.drafts.drop(name, one)
 	for range tries {
 		s.view.mu.RLock()
-		h, static := s.view.hosts[name], s.view.statics[r.Own.Static]
+		h, static, staticAt := s.view.hosts[name], s.view.statics[r.Own.Static], s.view.staticAt[r.Own.Static]
 		s.view.mu.RUnlock()
 		if static == nil {
 			return nil, api.NewProblem(api.NeedStatic, "the static part %s", r.Own.Static)
@@ -91,6 +91,15 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		guards := []store.Guard{{Key: store.Key(store.Host, name), Revision: h.revision}}
 		if h.Own == nil || h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Own.Static != rec.Own.Static {
 			list = append(list, store.Write{Key: store.Key(store.Host, name), Value: one.value})
+		}
+		if h.Own == nil || h.Own.Static != r.Own.Static {
+			if s.unused.has(r.Own.Static) {
+				if err := s.revive(ctx, r.Own.Static, static, staticAt); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			guards = append(guards, store.Guard{Key: store.Key(store.Static, r.Own.Static), Revision: staticAt})
 		}
 		if w, ok := s.alive(name, h); ok {
 			list = append(list, w)
@@ -129,8 +138,9 @@ func (s *Server) Alive(ctx context.Context, name string, a *api.Alive) (*api.Rep
 	for range tries {
 		s.view.mu.RLock()
 		h := s.view.hosts[name]
+		known := h != nil && h.Own != nil && s.view.statics[h.Own.Static] != nil
 		s.view.mu.RUnlock()
-		if h == nil || h.Own == nil || h.Version != a.Version {
+		if !known || h.Version != a.Version {
 			return nil, api.NewProblem(api.NeedReport, "")
 		}
 		s.live.heard(name, s.now()) // before it can be on record that this server heard it

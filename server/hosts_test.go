@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -133,6 +134,64 @@ func TestTakeover(t *testing.T) {
 	two.Sweep(t.Context())
 	if state("a") != api.Reporting || state("b") != api.NotReporting {
 		t.Errorf("a is %s, b %s", state("a"), state("b"))
+	}
+}
+
+// TestUnusedStatics: what hosts have in common is forgotten an hour after the last
+// of them left it, and is there for one that comes to it again.
+func TestUnusedStatics(t *testing.T) {
+	m := newMachine("a", 4)
+	r := newRig(t, m)
+	s, other := r.start(r.open()), r.start(r.open())
+	r.report(s, "a")
+	refers := func() string {
+		s.view.mu.RLock()
+		defer s.view.mu.RUnlock()
+		return s.view.hosts["a"].Own.Static
+	}
+	build := func(name string) string {
+		t.Helper()
+		if err := reportBuild(s, m, name); err != nil {
+			t.Fatal(err)
+		}
+		other.view.wait(t.Context(), s.view.current(), 10*time.Second)
+		return refers()
+	}
+	first, second := refers(), build("b2")
+	kept := func() (list []string) {
+		t.Helper()
+		for range 3 {
+			for _, one := range []*running{s, other} {
+				if err := one.Sweep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.pass(2 * unusedLook)
+		}
+		if _, err := s.store.Read(t.Context(), store.Static+"/", func(r store.Record) error {
+			list = append(list, strings.TrimPrefix(r.Key, store.Static+"/"))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if got := kept(); len(got) != 2 {
+		t.Errorf("at once %q are kept", got)
+	}
+	r.pass(unusedFor - 4*unusedLook)
+	if got := build("b1"); got != first {
+		t.Fatalf("it has %s, before %s", got, first)
+	}
+	if got := kept(); !slices.Contains(got, first) {
+		t.Errorf("in use again, and %q are kept", got)
+	}
+	r.pass(unusedFor)
+	if got := kept(); len(got) != 1 || got[0] != first || first == second {
+		t.Errorf("after an hour %q are kept, and %s is in use", got, first)
+	}
+	if got := build("b2"); got != second {
+		t.Errorf("what was forgotten comes again as %s", got)
 	}
 }
 

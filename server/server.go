@@ -75,6 +75,7 @@ type Server struct {
 	live    liveness
 	writes  chan *write
 	turns   turns
+	unused  unused
 	courses courses
 	long    chan struct{} // one for each long question that is being answered
 }

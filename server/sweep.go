@@ -73,6 +73,7 @@ func (s *Server) Sweep(ctx context.Context) error {
 		_, err := s.changeMigration(ctx, id, 0, func(*migrationRecord, time.Time) (bool, error) { return false, nil })
 		failed = errors.Join(failed, err)
 	}
+	failed = errors.Join(failed, s.sweepStatics(ctx, now))
 	for part := range slices.Chunk(old, mostWrites) {
 		var t store.Txn
 		for _, key := range part {

@@ -106,12 +106,13 @@ func (v *view) host(name string) *hostState {
 func (v *view) takeStatic(r *store.Record, hash string) error {
 	if r.Gone {
 		delete(v.statics, hash)
+		delete(v.staticAt, hash)
 		return nil
 	}
 	static := new(inventory.Inventory)
 	err := unpack(r.Value, static)
 	if err == nil {
-		v.statics[hash] = static
+		v.statics[hash], v.staticAt[hash] = static, r.Revision
 	}
 	return err
 }

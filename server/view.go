@@ -84,6 +84,7 @@ type view struct {
 	moved      chan struct{} // closed when the revision grows
 	hosts      map[string]*hostState
 	statics    map[string]*inventory.Inventory
+	staticAt   map[string]int64 // the revisions of static parts
 	claims     map[string]*claimRecord
 	migrations map[string]*migrationRecord
 	onTarget   map[string]map[string]bool // host -> claims that hold room on it
@@ -120,7 +121,7 @@ func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
 }
 
 func (v *view) clear() {
-	v.hosts, v.statics = make(map[string]*hostState), make(map[string]*inventory.Inventory)
+	v.hosts, v.statics, v.staticAt = make(map[string]*hostState), make(map[string]*inventory.Inventory), make(map[string]int64)
 	v.claims, v.migrations = make(map[string]*claimRecord), make(map[string]*migrationRecord)
 	v.onTarget, v.onHost = make(map[string]map[string]bool), make(map[string]map[string]bool)
 	v.canaries, v.onCanary = make(map[string]*canaryRecord), make(map[string]map[string]bool)

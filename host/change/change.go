@@ -179,7 +179,7 @@ func (h *Host) start(ctx context.Context, req Request, wait time.Duration) (Devi
 // hasVFs reports whether the request is for any of a card's VFs: a card can
 // have VFs and be a parent of mdevs.
 func (h *Host) hasVFs(req *Request) bool {
-	if req.Kind == inventory.Mdev || !single(req.Parent) || !single(req.Type) {
+	if req.Kind == inventory.Mdev || !tree.Single(req.Parent) || !tree.Single(req.Type) {
 		return false
 	}
 	_, err := h.Machine.Readlink(path.Join(pci.Devices, req.Parent, "virtfn0"))
@@ -305,7 +305,7 @@ func (h *Host) takeBack(ctx context.Context, id string, r record.Device, last in
 // lock takes the device's lock, and waits that long for it. The error says who
 // has it, and whether it was the caller who did not wait.
 func (h *Host) lock(ctx context.Context, op, id string, wait time.Duration) (func(), error) {
-	if !single(id) {
+	if !tree.Single(id) {
 		return nil, fail(op, id, NoDevice, nil)
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)

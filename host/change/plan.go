@@ -74,7 +74,7 @@ func checkFile(a Attribute) error {
 // Check refuses a request that no machine could start, whatever it offers: for
 // those who keep it for later.
 func (req *Request) Check() error {
-	if !single(req.Type) {
+	if !tree.Single(req.Type) {
 		return fmt.Errorf("%q is not the name of a type", req.Type)
 	}
 	kind := req.Kind
@@ -122,7 +122,7 @@ func (h *Host) physical(op, vf string) (string, error) {
 	no := func(reason Reason, detail string) (string, error) {
 		return "", &Error{Op: op, ID: vf, Reason: reason, Detail: detail}
 	}
-	if !single(vf) {
+	if !tree.Single(vf) {
 		return no(NoDevice, "a VF is named by its PCI address")
 	}
 	dir := path.Join(pci.Devices, vf)
@@ -180,7 +180,7 @@ func (p *planner) vf() ([]record.Step, error) {
 // returns its driver. The ids have no hyphen: the last one ends the driver.
 func (p *planner) driverOf(dir string) (string, error) {
 	i := strings.LastIndexByte(p.dev.Type, '-')
-	if i <= 0 || !single(p.dev.Type) {
+	if i <= 0 || !tree.Single(p.dev.Type) {
 		return "", p.no(WrongType, "%q is not <driver>-<vendor>:<device>", p.dev.Type)
 	}
 	driver, ids := p.dev.Type[:i], p.dev.Type[i+1:]
@@ -267,11 +267,6 @@ func (p *planner) vgpu() ([]record.Step, error) {
 	}
 	steps, err := p.files()
 	return slices.Concat([]record.Step{{Do: stepType, Value: number, Before: "0"}}, steps), err
-}
-
-// single reports whether a name is one element of a path.
-func single(name string) bool {
-	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
 
 // linkBase is the last element of where a link points, empty without a link.

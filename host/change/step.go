@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -150,7 +149,7 @@ func (h *Host) attribute(id string, r *record.Device, s record.Step) error {
 	if err == nil {
 		return nil
 	}
-	e := &Error{Op: record.Start, ID: id, Reason: Failed, Detail: "attribute " + s.Name + "=" + s.Value, Err: errno(err)}
+	e := &Error{Op: record.Start, ID: id, Reason: Failed, Detail: "attribute " + s.Name + "=" + s.Value, Err: tree.Errno(err)}
 	if errors.Is(err, fs.ErrNotExist) {
 		e.Reason, e.Detail, e.Err = BadValue, "its type "+r.Type+" has no attribute "+s.Name, nil
 	}
@@ -245,7 +244,7 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowest*h.patience())
 	defer cancel()
-	ctx, unwatch := h.untilHeld(ctx, id)
+	ctx, unwatch := proc.UntilHeld(ctx, h.patience(), func() bool { return len(h.Holders(inventory.VF, id)) > 0 })
 	err = h.Machine.WriteApart(ctx, name, text)
 	unwatch()
 	switch {
@@ -253,40 +252,13 @@ func (h *Host) write(ctx context.Context, id, name, text string) error {
 		heldUp.Holders = h.Holders(inventory.VF, id)
 		return heldUp
 	case err != nil:
-		return &Error{Op: "change", ID: id, Reason: Failed, Detail: fmt.Sprintf("%q to /%s", text, name), Err: errno(err)}
+		return &Error{Op: "change", ID: id, Reason: Failed, Detail: fmt.Sprintf("%q to /%s", text, name), Err: tree.Errno(err)}
 	}
 	return nil
 }
 
 // slowest is how many times the patience a driver may take for one write.
 const slowest = 30
-
-var errHeld = errors.New("somebody has it open")
-
-// untilHeld ends with ctx, and earlier when patience is over and a process has
-// the function open. It is watched until the function that is returned was called.
-func (h *Host) untilHeld(ctx context.Context, id string) (context.Context, func()) {
-	ctx, held := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(h.patience()):
-			}
-			if len(h.Holders(inventory.VF, id)) > 0 {
-				held(errHeld)
-				return
-			}
-		}
-	}()
-	return ctx, func() {
-		held(nil)
-		<-watched
-	}
-}
 
 // Holders are the processes that have the device open, as far as they can be
 // seen.
@@ -331,12 +303,4 @@ func (h *Host) taken(id string, r *record.Device) bool {
 	current, err := linkBase(h.Machine, path.Join(pci.Devices, id, "driver"))
 	return err == nil && current != "" && !h.is(id, r) &&
 		!slices.ContainsFunc(r.Steps, func(s record.Step) bool { return s.Do == stepUnbind && s.Name == current })
-}
-
-// errno takes the path off, where the error says in its own words what was done.
-func errno(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }

@@ -46,16 +46,16 @@ func ParseUUID(text string) (string, bool) {
 // mdev_core.c). Every error is an [*Error].
 func Create(m tree.Machine, parent, typ, uuid string) error {
 	fail := func(reason Reason, err error) *Error {
-		return &Error{Op: "create", UUID: uuid, Parent: parent, Type: typ, Reason: reason, Err: errno(err)}
+		return &Error{Op: "create", UUID: uuid, Parent: parent, Type: typ, Reason: reason, Err: tree.Errno(err)}
 	}
 	id, ok := ParseUUID(uuid)
 	if !ok {
 		return fail(BadUUID, nil)
 	}
-	if !single(parent) {
+	if !tree.Single(parent) {
 		return fail(NoParent, nil)
 	}
-	if !single(typ) {
+	if !tree.Single(typ) {
 		return fail(NoType, nil)
 	}
 	types := path.Join(classDir, parent, typesDir)
@@ -169,23 +169,10 @@ func (g departing) holders(d tree.Dir) []proc.Process {
 	return proc.ReadHolders(d).Processes(d, &dev)
 }
 
-// single reports whether a name is one element of a path.
-func single(name string) bool {
-	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
-}
-
 func names(entries []tree.Entry) []string {
 	list := make([]string, len(entries))
 	for i, e := range entries {
 		list[i] = e.Name
 	}
 	return list
-}
-
-// errno takes the path off: an Error says in its own words what was done.
-func errno(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }

@@ -14,7 +14,7 @@ func Dir(uuid string) string { return path.Join(devicesDir, uuid) }
 
 // Offers reports whether the parent offers the type, by its full name.
 func Offers(d tree.Dir, parent, typ string) bool {
-	if !single(parent) || !single(typ) {
+	if !tree.Single(parent) || !tree.Single(typ) {
 		return false
 	}
 	_, err := d.Mode(path.Join(classDir, parent, typesDir, typ))
@@ -24,7 +24,7 @@ func Offers(d tree.Dir, parent, typ string) bool {
 // Find reads the one device of that UUID, in lower case, as [Devices] would
 // list it.
 func Find(d tree.Dir, uuid string) (inventory.Device, bool) {
-	if !single(uuid) {
+	if !tree.Single(uuid) {
 		return inventory.Device{}, false
 	}
 	return one(d, uuid, Brief)

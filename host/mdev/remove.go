@@ -75,7 +75,8 @@ func Remove(ctx context.Context, m tree.Machine, uuid string, opts RemoveOptions
 	}
 	ctx, cancel := context.WithTimeout(ctx, slowest*opts.Wait)
 	defer cancel()
-	ctx = r.untilHeld(ctx, opts)
+	ctx, unwatch := r.untilHeld(ctx, opts)
+	defer unwatch()
 	err := m.WriteApart(ctx, path.Join(r.dir, "remove"), "1")
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, tree.ErrHeldUp):
@@ -119,33 +120,19 @@ func (r *removal) holders() []proc.Process {
 // untilHeld ends with ctx, and earlier when the wait is over and somebody has
 // the device open; of a removal that is forced, when it was begun and is held
 // up: nobody who forces one needs to wait for more.
-func (r *removal) untilHeld(ctx context.Context, opts RemoveOptions) context.Context {
+func (r *removal) untilHeld(ctx context.Context, opts RemoveOptions) (context.Context, func()) {
 	wait := opts.Wait
 	if opts.Force {
 		wait = min(wait, heldWait)
 	}
 	begun := time.Now()
-	ctx, held := context.WithCancelCause(ctx)
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(wait):
-			}
-			if _, left := leaving(r.m, r.uuid); !left && time.Since(begun) < opts.Wait {
-				continue
-			}
-			if len(r.holders()) > 0 {
-				held(errHeld)
-				return
-			}
+	return proc.UntilHeld(ctx, wait, func() bool {
+		if _, left := leaving(r.m, r.uuid); !left && time.Since(begun) < opts.Wait {
+			return false
 		}
-	}()
-	return ctx
+		return len(r.holders()) > 0
+	})
 }
-
-var errHeld = errors.New("somebody has it open")
 
 // settle waits until neither the bus nor the parent has the device. A write
 // that was taken takes a device off the bus at once: one that stays there is
@@ -187,7 +174,7 @@ func (r *removal) late(going departing, err error) error {
 	}
 	e := r.fail(BeingRemoved, nil)
 	if !left || !errors.Is(err, tree.ErrHeldUp) {
-		e.Err = errno(err)
+		e.Err = tree.Errno(err)
 	}
 	e.Holders = r.holders()
 	if len(e.Holders) == 0 && left {
@@ -197,5 +184,5 @@ func (r *removal) late(going departing, err error) error {
 }
 
 func (r *removal) fail(reason Reason, err error) *Error {
-	return &Error{Op: "remove", UUID: r.uuid, Parent: r.parent, Type: r.typ, Reason: reason, Err: errno(err)}
+	return &Error{Op: "remove", UUID: r.uuid, Parent: r.parent, Type: r.typ, Reason: reason, Err: tree.Errno(err)}
 }

@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -138,7 +140,59 @@ func (e Existing) Open(ctx context.Context) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(e.Endpoints, ","), err)
 	}
-	return open(ctx, client, prefix(e.Prefix), client.Close)
+	s, err := open(ctx, client, prefix(e.Prefix), client.Close)
+	if errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("etcd at %s: %w%s", strings.Join(e.Endpoints, ","), err, e.refusals(ctx))
+	}
+	return s, err
+}
+
+// refusals say why endpoints cannot be reached, as far as a connection tells: the
+// client, which tries again and again, keeps that to itself.
+func (e Existing) refusals(ctx context.Context) (all string) {
+	for _, endpoint := range e.Endpoints {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Host == "" {
+			all += fmt.Sprintf("; %s is no address such as https://etcd-1:2379", endpoint)
+			continue
+		}
+		if err := e.refusal(ctx, u); err != nil {
+			all += fmt.Sprintf("; %s: %v", endpoint, err)
+		}
+	}
+	return all
+}
+
+// refusal connects, and waits a moment for a word against it: who has to show a
+// certificate is told after the handshake.
+func (e Existing) refusal(ctx context.Context, u *url.URL) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if u.Scheme != "https" {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	config := &tls.Config{}
+	if e.TLS != nil {
+		config = e.TLS.Clone()
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 func prefix(given string) string {

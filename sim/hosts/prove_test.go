@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -380,7 +381,8 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("attempt %d got in", i)
 		}
 	}
-	if err := tried[4]; err == nil || !strings.Contains(err.Error(), "refused") {
+	// It may be closed before what was sent first has left.
+	if err := tried[4]; err == nil || !strings.Contains(err.Error(), "refused") && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a second connection: %v", err)
 	}
 }
