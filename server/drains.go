@@ -269,7 +269,9 @@ func (s *Server) ResumeDrain(ctx context.Context, id string, match int64) (*api.
 			return s.nextWave(d)
 		case d.State == api.DrainPaused, d.State == api.DrainDone && d.Wave == 0:
 			d.Round++
-			d.Stays = nil
+			if d.State == api.DrainDone {
+				d.Stays = nil
+			}
 			return s.enterDrain(d, api.DrainRunning)
 		}
 		return drainState(d, "resumed")
@@ -302,6 +304,7 @@ func (s *Server) enterDrain(d *drainRecord, state api.DrainState) error {
 // nextWave gives the next hosts their turn, or ends the drain.
 func (s *Server) nextWave(d *drainRecord) error {
 	if d.last() {
+		d.Staying = len(d.Stays) // of all waves
 		return s.enterDrain(d, api.DrainDone)
 	}
 	d.Turn++

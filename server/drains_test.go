@@ -822,3 +822,50 @@ func TestDrainElsewhere(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// TestDrainWavesStay: what stays in one wave does not keep the next from its
+// turn, and is listed in the end.
+func TestDrainWavesStay(t *testing.T) {
+	rack1, rack2 := newMachine("rack-1", 4, &made{id: dev1, typ: "large"}, &made{id: dev2, typ: "small"}), newMachine("rack-2", 4)
+	r := newRig(t, rack1, rack2, newMachine("b", 1))
+	s := r.start(r.open())
+	ctx := t.Context()
+	rack2.units = 0
+	r.report(s, "rack-1", "rack-2", "b")
+	order := api.DrainOrder{Wave: 1, DrainRequest: api.DrainRequest{Hosts: []string{"rack-1", "rack-2"}}}
+	began, err := s.StartDrain(ctx, "test", "", order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		for _, m := range r.machines {
+			if err := m.work(ctx, s.Server); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(s.CarryDrains(ctx), s.Sweep(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range s.Migrations("", 0, false).Migrations {
+			if m.State == api.Prepared {
+				if _, err := s.HandOver(ctx, m.ID, 0); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Complete(ctx, m.ID, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		switch d := s.view.drain(began.ID); {
+		case d.State == api.DrainEmptied && d.Turn == 1:
+			t.Fatal("a host that is not empty waits to be changed")
+		case d.State == api.DrainEmptied:
+			if d, err := s.ResumeDrain(ctx, d.ID, 0); err != nil || d.State != api.DrainDone || d.Staying != 1 || len(d.Stays) != 1 || d.Stays[0].Devices[0] != dev1 {
+				t.Errorf("%+v, %v", d, err)
+			}
+			return
+		}
+		r.pass(20 * time.Second)
+	}
+	t.Errorf("it does not end: %+v", s.view.drain(began.ID))
+}
