@@ -34,8 +34,12 @@ type result struct {
 	err      error
 }
 
-// mostWrites is how many writes go together: etcd takes 128 operations at once.
-const mostWrites = 60
+// mostWrites is how many writes go together: etcd takes 128 operations at once,
+// and no more than a megabyte and a half.
+const (
+	mostWrites = 60
+	mostBytes  = 1 << 20
+)
 
 // together commits as [Server.commit] does, in one transaction with what others
 // want to be written at that moment: a thousand hosts that report at once do not
@@ -66,47 +70,65 @@ func (s *Server) together(ctx context.Context, t store.Txn) (ok bool, err error)
 	return true, nil
 }
 
-// write commits what comes until the context ends. Those that have a record in
-// common, to guard or to write it, go one after the other in the order in which
-// they came.
+// batch is what goes to the store together. What has a record in common with it,
+// to guard or to write it, or is too much, goes later, in the order in which it
+// came.
+type batch struct {
+	now, later []*write
+	records    map[string]bool
+	bytes      int
+}
+
+// newBatch begins with what the one before left for later.
+func newBatch(waiting []*write) *batch {
+	b := &batch{records: make(map[string]bool)}
+	for _, w := range waiting {
+		b.add(w)
+	}
+	return b
+}
+
+func (b *batch) add(w *write) {
+	size := 0
+	for _, one := range w.txn.Then {
+		size += len(one.Value)
+	}
+	about := w.about()
+	busy := slices.ContainsFunc(about, func(key string) bool { return b.records[key] })
+	if busy || len(b.now) > 0 && b.bytes+size > mostBytes {
+		b.later = append(b.later, w)
+	} else {
+		b.now, b.bytes = append(b.now, w), b.bytes+size
+	}
+	for _, key := range about {
+		b.records[key] = true
+	}
+}
+
+// write commits what comes until the context ends.
 func (s *Server) write(ctx context.Context) {
-	var later []*write
+	var waiting []*write
 	for {
-		batch, records := []*write(nil), make(map[string]bool)
-		waiting := later
-		later = nil
-		take := func(w *write) {
-			about := w.about()
-			if slices.ContainsFunc(about, func(key string) bool { return records[key] }) {
-				later = append(later, w)
-			} else {
-				batch = append(batch, w)
-			}
-			for _, key := range about {
-				records[key] = true
-			}
-		}
-		for _, w := range waiting {
-			take(w)
-		}
-		if len(batch) == 0 {
+		b := newBatch(waiting)
+		if len(b.now) == 0 {
 			select {
 			case <-ctx.Done():
 				return
 			case w := <-s.writes:
-				take(w)
+				b.add(w)
 			}
 		}
 	more:
-		for len(batch)+len(later) < mostWrites {
+		for len(b.now)+len(b.later) < mostWrites {
 			select {
 			case w := <-s.writes:
-				take(w)
+				b.add(w)
 			default:
 				break more
 			}
 		}
-		s.writeBatch(ctx, batch)
+		s.writeBatch(ctx, b.now)
+		waiting = b.later
 	}
 }
 
