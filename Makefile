@@ -43,8 +43,8 @@ lab-vm: lab-vm-image ## real VMs between the lab's hypervisors, by libvirt and Q
 bench: ## against mdevctl and against a bare loop, in one run (root; Debian's mdevctl)
 	@$(GO) run ./bench/cmd/kindred-bench -newer "$$($(GO) run ./lab/cmd/kindred-lab prepare mdevctl)"
 
-bench-server: ## a fleet server with ten thousand hosts, over HTTP: three minutes
-	@$(GO) run ./bench/cmd/server-bench
+bench-server: ## a fleet server with ten thousand hosts, over HTTP, into docs/benchmarks.md: three minutes
+	@$(GO) run ./bench/cmd/server-bench -write docs/benchmarks.md
 
 bench-placement: ## OpenStack's Placement beside a fleet server, into docs/benchmarks.md (root; Debian's Placement): three minutes
 	@$(GO) run ./bench/cmd/placement-bench -write docs/benchmarks.md

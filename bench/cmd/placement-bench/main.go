@@ -23,6 +23,7 @@ import (
 	"strings"
 	"syscall"
 
+	"kindred/bench/page"
 	"kindred/bench/placement"
 	"kindred/bench/plot"
 	"kindred/bench/serving"
@@ -31,17 +32,17 @@ import (
 
 func main() {
 	limit := flag.Int("limit", 100, "how many `CANDIDATES` both are asked for")
-	page := flag.String("write", "", "write the result to a `PAGE` of the documentation")
+	file := flag.String("write", "", "write the result to a `PAGE` of the documentation")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := start(ctx, *limit, *page); err != nil {
+	if err := start(ctx, *limit, *file); err != nil {
 		fmt.Fprintln(os.Stderr, "placement-bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
 
-func start(ctx context.Context, limit int, page string) (err error) {
+func start(ctx context.Context, limit int, file string) (err error) {
 	if limit < 1 {
 		return errors.New("-limit is at least 1")
 	}
@@ -63,28 +64,12 @@ func start(ctx context.Context, limit int, page string) (err error) {
 	text := fmt.Sprintf("%s Placement %s (SQLite, gunicorn), both asked for %d candidates.\n\n%s",
 		synth.Machine(), placement.Version(ctx), limit, r.table())
 	fmt.Print(text)
-	if page == "" {
+	if file == "" {
 		return nil
 	}
-	drawing := filepath.Join(filepath.Dir(page), "placement.svg")
+	drawing := filepath.Join(filepath.Dir(file), "placement.svg")
 	if err := os.WriteFile(drawing, []byte(plot.Draw("ms", r.charts())), 0o644); err != nil {
 		return err
 	}
-	return replace(page, text+"\n![How the time to an answer grows](placement.svg)\n")
-}
-
-const begin, end = "<!-- placement-bench -->\n", "<!-- end of placement-bench -->"
-
-// replace puts the text between the marks of a page.
-func replace(page, text string) error {
-	data, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(data), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the result, between %q and %q", page, strings.TrimSpace(begin), end)
-	}
-	return os.WriteFile(page, []byte(before+begin+text+end+after), 0o644)
+	return page.Replace(file, "placement-bench", text+"\n![How the time to an answer grows](placement.svg)\n")
 }

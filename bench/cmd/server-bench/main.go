@@ -42,6 +42,7 @@ type options struct {
 	duration time.Duration
 	observe  bool
 	profile  string
+	write    string
 }
 
 const hostsProcess = "hosts" // what the program is told when it is the hosts' process
@@ -73,6 +74,7 @@ func start(ctx context.Context) error {
 	flag.DurationVar(&o.duration, "for", time.Minute, "how `LONG` is measured")
 	flag.BoolVar(&o.observe, "observe", false, "agents that only observe: they listen to nothing")
 	flag.StringVar(&o.profile, "profile", "", "write the server's profiles to `DIR`")
+	flag.StringVar(&o.write, "write", "", "write the result to a `PAGE` of the documentation")
 	flag.Parse()
 	if o.size.Hosts < 2 || o.rate < 0 || o.asks < 1 || o.conns < 1 || o.duration < time.Second || flag.NArg() > 0 {
 		flag.Usage()

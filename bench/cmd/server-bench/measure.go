@@ -14,10 +14,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
 	"kindred/bench/fleets"
+	"kindred/bench/page"
 	"kindred/bench/serving"
 	"kindred/bench/synth"
 )
@@ -29,6 +31,7 @@ type run struct {
 	server *serving.Server
 	load   *load
 	asker  *asker
+	said   strings.Builder
 }
 
 func measure(ctx context.Context, o *options) (err error) {
@@ -61,9 +64,9 @@ func measure(ctx context.Context, o *options) (err error) {
 	if err := r.server.Learn(ctx, key, r.made); err != nil {
 		return err
 	}
-	fmt.Println(synth.Machine())
-	fmt.Printf("%d hosts × %d parents × %d types; %d changes and %d questions a second for %s.\n\n", o.size.Hosts, o.size.Parents, o.size.Types, o.rate, o.asks, o.duration)
-	fmt.Print("| what | result | wanted |\n|---|---|---|\n")
+	r.say("%s\n%d hosts × %d parents × %d types; %d changes and %d questions a second for %s.\n\n", synth.Machine(),
+		o.size.Hosts, o.size.Parents, o.size.Types, o.rate, o.asks, o.duration)
+	r.say("| what | result | wanted |\n|---|---|---|\n")
 	if err := r.join(ctx); err != nil {
 		return errors.Join(err, r.complaints())
 	}
@@ -71,7 +74,15 @@ func measure(ctx context.Context, o *options) (err error) {
 	if err := r.steady(ctx); err != nil {
 		return errors.Join(err, r.complaints())
 	}
-	return r.again(ctx)
+	if err := r.again(ctx); err != nil || o.write == "" {
+		return err
+	}
+	return page.Replace(o.write, "server-bench", r.said.String())
+}
+
+// say prints, and keeps for the page.
+func (r *run) say(format string, values ...any) {
+	fmt.Fprintf(io.MultiWriter(os.Stdout, &r.said), format, values...)
 }
 
 func (r *run) complaints() error {
@@ -106,7 +117,7 @@ func (r *run) join(ctx context.Context) (err error) {
 	}()
 	err = r.asker.whole(ctx, r.device())
 	if err == nil {
-		row("an empty server, all hosts join at once: first answer that counts them all", time.Since(begin), "")
+		r.row("an empty server, all hosts join at once: first answer that counts them all", time.Since(begin), "")
 		<-joined
 		return failed
 	}
@@ -138,7 +149,7 @@ func (r *run) again(ctx context.Context) error {
 	if err := r.asker.whole(ctx, r.device()); err != nil {
 		return err
 	}
-	row("started again: first answer that counts them all", time.Since(begin), "")
+	r.row("started again: first answer that counts them all", time.Since(begin), "")
 	return nil
 }
 

@@ -75,6 +75,10 @@ func (r *run) steady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	heap, etcd, err := r.server.Heap(ctx)
+	if err != nil {
+		return err
+	}
 	if err := r.load.tell(); err != nil {
 		return err
 	}
@@ -87,6 +91,7 @@ func (r *run) steady(ctx context.Context) error {
 	}
 	r.tellAnswers(answers)
 	r.tellUse(&before, &after, &peak)
+	r.row("alive on the server's heap at the end; of it etcd's", mib(heap)+"; "+mib(etcd), "")
 	r.tellHosts(w)
 	return ctx.Err()
 }
@@ -109,48 +114,48 @@ func (r *run) watch(ctx context.Context) (most serving.Usage) {
 
 func (r *run) tellAnswers(a *asked) {
 	median, slow := percentiles(a.times)
-	row("targets, best 100 and counts, p50", median, "")
-	row("targets, best 100 and counts, p99", slow, "under 10 ms")
+	r.row("targets, best 100 and counts, p50", median, "")
+	r.row("targets, best 100 and counts, p99", slow, "under 10 ms")
 	if n := int64(len(a.times)); n > 0 {
-		row("of so many questions; bytes of an answer", fmt.Sprintf("%d; %d", n, a.bytes/n), "")
+		r.row("of so many questions; bytes of an answer", fmt.Sprintf("%d; %d", n, a.bytes/n), "")
 	}
-	row("questions that waited for a connection", a.behind.Load(), "")
-	row("errors", fmt.Sprint(a.failed.count(), " ", strings.Join(a.failed.reasons(), "; ")), "0")
+	r.row("questions that waited for a connection", a.behind.Load(), "")
+	r.row("errors", fmt.Sprint(a.failed.count(), " ", strings.Join(a.failed.reasons(), "; ")), "0")
 }
 
 func (r *run) tellUse(before, after *moment, peak *serving.Usage) {
 	span := after.at.Sub(before.at)
-	row("server's memory, resident, at most", mib(peak.RSS), "under 1 GiB")
-	row("of it pages of etcd's file, which the system takes back when it needs them", mib(peak.Store), "")
+	r.row("server's memory, resident, at most", mib(peak.RSS), "under 1 GiB")
+	r.row("of it pages of etcd's file, which the system takes back when it needs them", mib(peak.Store), "")
 	hourly := func(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/span.Hours()/(1<<30)) }
-	row("written in an hour: the disk, for all programs", hourly(after.disk-before.disk), "")
-	row("written in an hour: pages that the server made dirty, of up to 2 MiB (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
-	row("growth of etcd's file in an hour", hourly(after.db-before.db), "")
-	row("etcd's file; its log", mib(after.db)+"; "+mib(after.wal), "")
-	row("store's revisions a second", fmt.Sprintf("%.0f", float64(after.committed-before.committed)/span.Seconds()), "")
+	r.row("written in an hour: the disk, for all programs", hourly(after.disk-before.disk), "")
+	r.row("written in an hour: pages that the server made dirty, of up to 2 MiB (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
+	r.row("growth of etcd's file in an hour", hourly(after.db-before.db), "")
+	r.row("etcd's file; its log", mib(after.db)+"; "+mib(after.wal), "")
+	r.row("store's revisions a second", fmt.Sprintf("%.0f", float64(after.committed-before.committed)/span.Seconds()), "")
 	share := func(used time.Duration) string { return fmt.Sprintf("%.2f", used.Seconds()/span.Seconds()) }
 	ours := after.server.CPU - before.server.CPU
 	load := after.hosts.CPU - before.hosts.CPU + after.own.CPU - before.own.CPU
-	row("cores: the server; the load; other programs", share(ours)+"; "+share(load)+"; "+share(max(after.busy-before.busy-ours-load, 0)), "")
+	r.row("cores: the server; the load; other programs", share(ours)+"; "+share(load)+"; "+share(max(after.busy-before.busy-ours-load, 0)), "")
 }
 
 func (r *run) tellHosts(w *word) {
 	span := r.warm + r.duration
-	row("changes of hosts taken, a second", fmt.Sprintf("%.0f", float64(w.Changed)/span.Seconds()), fmt.Sprint(r.rate))
-	row("changes that came while the host reported the one before", w.Merged, "")
-	row("report of a change, p50", w.Median, "")
-	row("report of a change, p99", w.Slow, "")
-	row("agents' errors", fmt.Sprint(w.Failed, " ", strings.Join(w.Reasons, "; ")), "0")
+	r.row("changes of hosts taken, a second", fmt.Sprintf("%.0f", float64(w.Changed)/span.Seconds()), fmt.Sprint(r.rate))
+	r.row("changes that came while the host reported the one before", w.Merged, "")
+	r.row("report of a change, p50", w.Median, "")
+	r.row("report of a change, p99", w.Slow, "")
+	r.row("agents' errors", fmt.Sprint(w.Failed, " ", strings.Join(w.Reasons, "; ")), "0")
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
 
-func row(what string, result any, wanted string) {
+func (r *run) row(what string, result any, wanted string) {
 	if d, ok := result.(time.Duration); ok {
 		result = d.Round(time.Microsecond)
 		if d > time.Second {
 			result = d.Round(time.Millisecond)
 		}
 	}
-	fmt.Printf("| %s | %v | %s |\n", what, result, wanted)
+	r.say("| %s | %v | %s |\n", what, result, wanted)
 }
