@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ const (
 	stalled   = time.Minute      // without a byte
 	taken     = byte(1)          // the stream arrived
 
-	// most strangers who are at the door at once.
+	// strangers are at the door at once, at most: for one more the first has to go.
 	strangers = 8
 )
 
@@ -151,8 +152,8 @@ func (a *atMost) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// door lets the one in who was announced. Others who knock are sent away, some at
-// a time, and keep nobody out by that.
+// door lets the one in who was announced. Others who knock are sent away, and keep
+// nobody out by being many or slow.
 type door struct {
 	*task
 	listener net.Listener
@@ -161,33 +162,23 @@ type door struct {
 
 	mu     sync.Mutex
 	closed bool
-	inside map[net.Conn]bool // who has not said yet who it is
+	inside []net.Conn // who has not said yet who it is, the first to come first
 }
 
 // open accepts until the one has arrived.
 func (d *door) open(ctx context.Context) {
 	defer context.AfterFunc(ctx, d.shut)()
 	config := trust.AgentServerTLS(d.Canaries.Credentials, d.peer(), time.Now)
-	places := make(chan struct{}, strangers)
 	for {
 		conn, err := d.listener.Accept()
 		if err != nil {
 			return
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			conn.Close()
-			continue
-		}
 		if !d.enter(conn) {
 			conn.Close()
 			return
 		}
-		d.all.Go(func() {
-			defer func() { <-places }()
-			d.greet(ctx, conn, config)
-		})
+		d.all.Go(func() { d.greet(ctx, conn, config) })
 	}
 }
 
@@ -198,10 +189,11 @@ func (d *door) enter(conn net.Conn) bool {
 	if d.closed {
 		return false
 	}
-	if d.inside == nil {
-		d.inside = make(map[net.Conn]bool)
+	if len(d.inside) == strangers {
+		d.inside[0].Close()
+		d.inside = slices.Delete(d.inside, 0, 1)
 	}
-	d.inside[conn] = true
+	d.inside = append(d.inside, conn)
 	return true
 }
 
@@ -228,7 +220,7 @@ func (d *door) greet(ctx context.Context, conn net.Conn, config *tls.Config) {
 func (d *door) leave(conn net.Conn, right bool) (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.inside, conn)
+	d.inside = slices.DeleteFunc(d.inside, func(o net.Conn) bool { return o == conn })
 	if first = right && !d.closed; first {
 		d.lock()
 	}
@@ -261,7 +253,7 @@ func (d *door) shut() {
 func (d *door) lock() {
 	d.closed = true
 	d.listener.Close() // closed already, or now
-	for conn := range d.inside {
+	for _, conn := range d.inside {
 		conn.Close()
 	}
 }
