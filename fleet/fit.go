@@ -60,24 +60,44 @@ type wish struct {
 	offers []int
 }
 
-// fit places all devices on a host, if that is possible at all, and leaves them
-// taken. The answer is the offer for each. It tries offers in their order and
-// goes back on the last one where the rest has no place; devices of one class
-// are not tried in more than one order.
-func (s *space) fit(wishes []wish) (offers []int, ok bool) {
-	offers, ok, _ = s.fitWithin(wishes, -1)
-	return offers, ok
-}
+// Where devices do not find places at once, there may be ever more ways to try:
+// those are counted, up to a number that only many kinds of devices together, on
+// many parents, come to. Beyond it they count as not fitting.
+const (
+	fewTries  = 256
+	mostSteps = 1 << 17
+)
 
-// fitWithin is fit with at most so many steps, and any number where that is
-// negative. What it did in the end is how many it took: as many as it had when
-// it gave up, and then that the devices do not fit is not certain.
-func (s *space) fitWithin(wishes []wish, limit int) (offers []int, ok bool, steps int) {
-	for _, w := range wishes {
-		if !slices.ContainsFunc(w.offers, s.fits) {
-			return nil, false, 0
+// fit places all devices on a host, if that is possible at all, and leaves them
+// taken. The answer is the offer for each: the best for the one with the fewest
+// offers that leaves the others a place, and so on.
+func (s *space) fit(wishes []wish) (offers []int, ok bool) {
+	offers, ok, steps := s.fitWithin(wishes, fewTries)
+	if ok || steps < fewTries {
+		return offers, ok
+	}
+	order := fewestFirst(wishes)
+	spots := make([][]compat.Spot, len(wishes))
+	for i, n := range order {
+		for _, o := range wishes[n].offers {
+			_, t := s.left(o)
+			spots[i] = append(spots[i], compat.Spot{Parent: s.host.layout.offers[o].parent, Type: t})
 		}
 	}
+	search := &compat.Search{Steps: mostSteps}
+	got, ok := search.Fit(s.lefts, spots)
+	if !ok {
+		return nil, false
+	}
+	offers = make([]int, len(wishes))
+	for i, n := range order {
+		offers[n] = wishes[n].offers[got[i]]
+	}
+	return offers, true
+}
+
+// fewestFirst is the order in which devices are placed: those with the fewest offers first.
+func fewestFirst(wishes []wish) []int {
 	order := make([]int, len(wishes))
 	for i := range order {
 		order[i] = i
@@ -87,7 +107,21 @@ func (s *space) fitWithin(wishes []wish, limit int) (offers []int, ok bool, step
 			return cmp.Or(cmp.Compare(len(wishes[a].offers), len(wishes[b].offers)), cmp.Compare(wishes[a].class.id, wishes[b].class.id))
 		})
 	}
-	f := fitting{space: s, wishes: wishes, order: order, offers: make([]int, len(wishes)), limit: limit}
+	return order
+}
+
+// fitWithin is fit with at most so many steps. It tries offers in their order and
+// goes back on the last one where the rest has no place; devices of one class are
+// not tried in more than one order. What it did in the end is how many steps it
+// took: as many as it had when it gave up, and then that the devices do not fit is
+// not certain.
+func (s *space) fitWithin(wishes []wish, limit int) (offers []int, ok bool, steps int) {
+	for _, w := range wishes {
+		if !slices.ContainsFunc(w.offers, s.fits) {
+			return nil, false, 0
+		}
+	}
+	f := fitting{space: s, wishes: wishes, order: fewestFirst(wishes), offers: make([]int, len(wishes)), limit: limit}
 	if !f.place(0, 0) {
 		return nil, false, f.tries
 	}

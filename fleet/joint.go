@@ -144,7 +144,7 @@ func (t *together) sort() (ready []ranked, others map[Group][]*host) {
 			var good []ranked
 			for c := range cells {
 				for h := range c.members.all {
-					if h == t.own {
+					if h == t.own || t.fleet.ended() {
 						continue
 					}
 					g, r := t.judge(h)

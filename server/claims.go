@@ -84,7 +84,7 @@ func (s *Server) claim(ctx context.Context, by, id, digest string, req *api.Clai
 			return known, nil
 		}
 		check.seen = s.view.current()
-		p, err := s.view.plan(req, s.now(), manage)
+		p, err := s.view.plan(ctx, req, s.now(), manage)
 		if err != nil {
 			if again, err := check.stands(ctx, p, err); !again {
 				return nil, err

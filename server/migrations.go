@@ -53,7 +53,7 @@ func (s *Server) CreateMigration(ctx context.Context, by, key string, req api.Mi
 			return m, err
 		}
 		check.seen = s.view.current()
-		p, err := s.view.plan(&req.ClaimRequest, s.now(), true)
+		p, err := s.view.plan(ctx, &req.ClaimRequest, s.now(), true)
 		if err != nil {
 			if again, err := check.stands(ctx, p, err); !again {
 				return nil, err

@@ -229,23 +229,23 @@ func refusal(code api.Code, target, device string, v *compat.Verdict) *api.Probl
 }
 
 // place finds a place for every device at once, each on the best offer where
-// that leaves the others one. It tries all ways before it says no.
-func (s *space) place(wishes [][]offer) ([]offer, bool) {
-	if len(wishes) == 0 {
-		return nil, true
-	}
-	for _, o := range wishes[0] {
-		l := s.lefts[o.parent]
-		if !l.Fits(o.typ) {
-			continue
+// that leaves the others one. A search that is over by then does not know.
+func (s *space) place(search *compat.Search, wishes [][]offer) ([]offer, bool) {
+	spots := make([][]compat.Spot, len(wishes))
+	for i, offers := range wishes {
+		for _, o := range offers {
+			spots[i] = append(spots[i], compat.Spot{Parent: o.parent, Type: o.typ})
 		}
-		l.Take(o.typ)
-		if rest, ok := s.place(wishes[1:]); ok {
-			return append([]offer{o}, rest...), true
-		}
-		l.Untake(o.typ)
 	}
-	return nil, false
+	got, ok := search.Fit(s.lefts, spots)
+	if !ok {
+		return nil, false
+	}
+	places := make([]offer, len(wishes))
+	for i, n := range got {
+		places[i] = wishes[i][n]
+	}
+	return places, true
 }
 
 // mixed reports whether room was guessed.

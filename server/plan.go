@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -25,14 +26,49 @@ type plan struct {
 	guards []store.Guard
 }
 
-// plan judges a request as of the view's revision. A refusal comes with the
-// guards of what it rests on.
-func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, error) {
+// plan judges a request by what this server has seen. Each host is judged as of
+// one moment, which the guards are of; that takes its time, and holds no lock
+// meanwhile. A refusal comes with the guards of what it rests on.
+func (v *view) plan(ctx context.Context, req *api.ClaimRequest, now time.Time, manage bool) (*plan, error) {
+	source, devices, p, err := v.planFrom(req, manage)
+	if err != nil {
+		return p, err
+	}
+	if req.Target != "" {
+		return p, v.planOn(ctx, p, req, source, devices, req.Target, now, manage)
+	}
+	first := p.guards
+	var refused *api.Problem
+	for _, target := range v.candidates(ctx, qualified(source, devices), req.Policy) {
+		p.guards = slices.Clone(first)
+		if err := v.planOn(ctx, p, req, source, devices, target, now, manage); err == nil {
+			return p, nil
+		} else if problem, ok := errors.AsType[*api.Problem](err); ok && refused == nil {
+			refused = problem
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	none := api.NewProblem(api.NoTarget, "devices of %s", source.Host.Name)
+	if refused != nil {
+		none.Reasons = append([]api.Cause{{Code: string(refused.Code), Text: refused.Detail}}, refused.Reasons...)
+	} else {
+		none.Reasons = v.refusals(ctx, qualified(source, devices))
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return p, none
+}
+
+// planFrom begins a plan with the devices that are to move, on their host.
+func (v *view) planFrom(req *api.ClaimRequest, manage bool) (*inventory.Inventory, []*inventory.Device, *plan, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	source, devices, err := v.sources(req.Devices)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	// What this server has seen is more than what any claim before had seen on the same
 	// device or target, for those are guarded here; and a backup keeps the number.
@@ -43,7 +79,7 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 		p.guards = append(p.guards, store.Guard{Key: store.Key(store.Device, name), Revision: 0})
 		if taken, ok := v.devices[name]; ok {
 			p.guards[len(p.guards)-1].Revision = taken.Revision
-			return p, api.NewProblem(api.DeviceClaimed, "device %s of %s: claim %s", d.ID, source.Host.Name, taken.Value)
+			return nil, nil, p, api.NewProblem(api.DeviceClaimed, "device %s of %s: claim %s", d.ID, source.Host.Name, taken.Value)
 		}
 	}
 	for _, c := range v.openOn(source.Host.Name) {
@@ -54,28 +90,9 @@ func (v *view) plan(req *api.ClaimRequest, now time.Time, manage bool) (*plan, e
 		}
 	}
 	if manage && v.hosts[source.Host.Name].Mode != api.Manage {
-		return p, api.NewProblem(api.HostObserves, "%s, where the devices are", source.Host.Name)
+		return nil, nil, p, api.NewProblem(api.HostObserves, "%s, where the devices are", source.Host.Name)
 	}
-	if req.Target != "" {
-		return p, v.planOn(p, req, source, devices, req.Target, now, manage)
-	}
-	first := p.guards
-	var refused *api.Problem
-	for _, target := range v.candidates(qualified(source, devices), req.Policy) {
-		p.guards = slices.Clone(first)
-		if err := v.planOn(p, req, source, devices, target, now, manage); err == nil {
-			return p, nil
-		} else if problem, ok := errors.AsType[*api.Problem](err); ok && refused == nil {
-			refused = problem
-		}
-	}
-	none := api.NewProblem(api.NoTarget, "devices of %s", source.Host.Name)
-	if refused != nil {
-		none.Reasons = append([]api.Cause{{Code: string(refused.Code), Text: refused.Detail}}, refused.Reasons...)
-	} else {
-		none.Reasons = v.refusals(qualified(source, devices))
-	}
-	return p, none
+	return source, devices, p, nil
 }
 
 // sources are the devices that a request names: of one host.
@@ -138,8 +155,8 @@ const mostCandidates = 64
 // candidates are hosts that may take all devices, in the policy's order: those
 // that are ready first, and then, for what may have been accepted, those of
 // which something is not known.
-func (v *view) candidates(refs []string, policy fleet.Policy) []string {
-	answer := v.joint(refs, fleet.Options{Policy: policy, Limit: mostCandidates})
+func (v *view) candidates(ctx context.Context, refs []string, policy fleet.Policy) []string {
+	answer := v.joint(ctx, refs, fleet.Options{Policy: policy, Limit: mostCandidates})
 	if answer == nil {
 		return nil
 	}
@@ -154,8 +171,8 @@ func (v *view) candidates(refs []string, policy fleet.Policy) []string {
 
 // joint asks the index for all devices together, nil where it has none of them.
 // What is silent the index knows itself.
-func (v *view) joint(refs []string, opts fleet.Options) *fleet.Joint {
-	f := v.index.Load().Fleet()
+func (v *view) joint(ctx context.Context, refs []string, opts fleet.Options) *fleet.Joint {
+	f := v.index.Load().Fleet().Within(ctx)
 	var sources []*fleet.Source
 	for _, ref := range refs {
 		s, err := f.Source(ref)
@@ -176,8 +193,8 @@ func (v *view) joint(refs []string, opts fleet.Options) *fleet.Joint {
 const mostRefusals = 8
 
 // refusals say why no host is a candidate, most hosts first.
-func (v *view) refusals(refs []string) (list []api.Cause) {
-	answer := v.joint(refs, fleet.Options{Reasons: true, Limit: 1})
+func (v *view) refusals(ctx context.Context, refs []string) (list []api.Cause) {
+	answer := v.joint(ctx, refs, fleet.Options{Reasons: true, Limit: 1})
 	if answer == nil {
 		return nil
 	}
@@ -194,53 +211,79 @@ func (v *view) refusals(refs []string) (list []api.Cause) {
 	return list
 }
 
-// planOn judges one target, and fills the plan in.
-func (v *view) planOn(p *plan, req *api.ClaimRequest, source *inventory.Inventory, devices []*inventory.Device, name string, now time.Time, manage bool) error {
-	h := v.hosts[name]
-	if h == nil {
-		h = new(hostState)
+// site is a host at one moment, with what holds room on it.
+type site struct {
+	*hostState // of no revision where there is none
+	room       int64
+	inv        *inventory.Inventory // nil where it has not reported
+	claims     []*claimRecord
+	canaries   []*canaryRecord
+	engine     *compat.Engine
+}
+
+func (v *view) site(name string) *site {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	s := &site{v.hosts[name], v.rooms[name], v.inventory(name), v.openOn(name), v.canariesOn(name), v.engine}
+	if s.hostState == nil {
+		s.hostState = new(hostState)
 	}
-	target := v.inventory(name)
+	return s
+}
+
+// planOn judges one target, and fills the plan in.
+func (v *view) planOn(ctx context.Context, p *plan, req *api.ClaimRequest, source *inventory.Inventory, devices []*inventory.Device, name string, now time.Time, manage bool) error {
+	at := v.site(name)
 	p.claim.Target = name
 	p.guards = append(p.guards,
-		store.Guard{Key: store.Key(store.Room, name), Revision: v.rooms[name]},
-		store.Guard{Key: store.Key(store.Host, name), Revision: h.revision},
-		store.Guard{Key: store.Key(store.Live, name), Revision: h.liveRevision})
+		store.Guard{Key: store.Key(store.Room, name), Revision: at.room},
+		store.Guard{Key: store.Key(store.Host, name), Revision: at.revision},
+		store.Guard{Key: store.Key(store.Live, name), Revision: at.liveRevision})
 	switch {
-	case target == nil:
+	case at.inv == nil:
 		return api.NewProblem(api.NotFound, "no host %q has reported", name)
 	case name == source.Host.Name:
 		return api.NewProblem(api.BadRequest, "the devices are on %s already", name)
-	case h.live.State != api.Reporting:
-		return api.NewProblem(api.HostSilent, "%s, since %s", name, h.live.Since.UTC().Format(time.RFC3339))
-	case manage && h.Mode != api.Manage:
+	case at.live.State != api.Reporting:
+		return api.NewProblem(api.HostSilent, "%s, since %s", name, at.live.Since.UTC().Format(time.RFC3339))
+	case manage && at.Mode != api.Manage:
 		return api.NewProblem(api.HostObserves, "%s, the target", name)
 	}
-	if err := v.ready(source, devices[0], target, req.Accept); err != nil {
+	if err := at.ready(source, devices[0], req.Accept); err != nil {
 		return err
 	}
-	space := newSpace(v.engine, target, v.openOn(name), v.canariesOn(name))
+	space := newSpace(at.engine, at.inv, at.claims, at.canaries)
 	var wishes [][]offer
 	var froms []*compat.Source
 	for _, d := range devices {
-		from := v.engine.Source(source, d)
-		offers, refused := space.judge(v.engine, from, req)
+		from := at.engine.Source(source, d)
+		offers, refused := space.judge(at.engine, from, req)
 		if refused != nil {
 			return refused
 		}
 		wishes, froms = append(wishes, offers), append(froms, from)
 	}
-	places, ok := space.place(wishes)
-	if !ok {
+	search := &compat.Search{Steps: mostSteps, Done: ctx.Done()}
+	places, ok := space.place(search, wishes)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !ok && search.Over():
+		return api.NewProblem(api.TooLong, "whether %s has room for %d more, each in one of several places", name, len(devices))
+	case !ok:
 		return noRoom(name, devices, wishes, space)
 	}
 	p.claim.Estimate = space.mixed()
 	p.claim.Devices = nil
 	for i, o := range places {
-		p.claim.Devices = append(p.claim.Devices, v.device(source, devices[i], froms[i], target, o))
+		p.claim.Devices = append(p.claim.Devices, at.device(source, devices[i], froms[i], o))
 	}
 	return nil
 }
+
+// mostSteps bounds the search for a way to place all devices of a request on one
+// host. It is far more than devices of a few kinds need.
+const mostSteps = 1 << 18
 
 // noRoom says which devices would find no place even alone.
 func noRoom(target string, devices []*inventory.Device, wishes [][]offer, s *space) error {
@@ -254,17 +297,18 @@ func noRoom(target string, devices []*inventory.Device, wishes [][]offer, s *spa
 }
 
 // ready judges what a target needs beside compatibility and room.
-func (v *view) ready(source *inventory.Inventory, device *inventory.Device, target *inventory.Inventory, accepted []api.Acceptance) error {
-	both, err := fleet.New(v.engine, []*inventory.Inventory{source, target})
+func (s *site) ready(source *inventory.Inventory, device *inventory.Device, accepted []api.Acceptance) error {
+	target := s.inv
+	both, err := fleet.New(s.engine, []*inventory.Inventory{source, target})
 	if err != nil {
 		return fmt.Errorf("judge %s: %w", target.Host.Name, err)
 	}
-	s, err := both.Source(source.Host.Name + "/" + device.ID)
+	from, err := both.Source(source.Host.Name + "/" + device.ID)
 	if err != nil {
 		return notFound(err)
 	}
 	p := api.NewProblem(api.NotReady, "%s", target.Host.Name)
-	for _, c := range both.Targets(s, fleet.Options{}).Hosts[0].Ready {
+	for _, c := range both.Targets(from, fleet.Options{}).Hosts[0].Ready {
 		accepts := func(a api.Acceptance) bool { return a.Code == string(c.Code) }
 		if c.Met == inventory.No || c.Met == inventory.Unknown && !slices.ContainsFunc(accepted, accepts) {
 			p.Reasons = append(p.Reasons, api.Cause{Subject: target.Host.Name, Code: string(c.Code), Text: c.Detail})
@@ -277,8 +321,8 @@ func (v *view) ready(source *inventory.Inventory, device *inventory.Device, targ
 }
 
 // device is what one device gets.
-func (v *view) device(source *inventory.Inventory, d *inventory.Device, from *compat.Source, target *inventory.Inventory, o offer) api.ClaimDevice {
-	parent := &target.Parents[o.parent]
+func (s *site) device(source *inventory.Inventory, d *inventory.Device, from *compat.Source, o offer) api.ClaimDevice {
+	parent := &s.inv.Parents[o.parent]
 	c := api.ClaimDevice{
 		Source: d.ID, Parent: parent.Name, Type: parent.Types[o.typ].TypeName, Outcome: o.verdict.Outcome, Contract: promise(source, d),
 		Kind: map[inventory.ParentKind]inventory.DeviceKind{inventory.MdevParent: inventory.Mdev, inventory.FunctionParent: inventory.VF, inventory.VGPUParent: inventory.VGPU}[parent.Kind],
@@ -293,7 +337,7 @@ func (v *view) device(source *inventory.Inventory, d *inventory.Device, from *co
 	if f := o.verdict.Worst(); f != nil {
 		c.Code, c.Text = string(f.Code), f.Text()
 	}
-	if proof, err := v.engine.About(from, o.offer); err == nil { // else no proof can be made of it
+	if proof, err := s.engine.About(from, o.offer); err == nil { // else no proof can be made of it
 		proof.Grade, proof.Result = compat.Observed, compat.Inconclusive // until it was
 		c.Proof = &proof
 	}

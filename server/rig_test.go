@@ -328,6 +328,11 @@ func (m *machine) carry(a *api.Assignment) (api.DeviceState, string) {
 func reportBuild(s *running, m *machine, build string) error {
 	inv := m.inventory()
 	inv.Modules[0].BuildID = inventory.Of(build)
+	return reportOf(s, inv, build)
+}
+
+// reportOf reports an inventory, of which nothing was reported before.
+func reportOf(s *running, inv *inventory.Inventory, version string) error {
 	static, own := inventory.Split(inv)
 	digest, err := static.Digest()
 	if err != nil {
@@ -337,6 +342,6 @@ func reportBuild(s *running, m *machine, build string) error {
 	if err := s.Static(context.Background(), digest, static); err != nil {
 		return err
 	}
-	_, err = s.Report(context.Background(), m.name, &api.Report{Own: own, Version: build, Mode: m.mode})
+	_, err = s.Report(context.Background(), inv.Host.Name, &api.Report{Own: own, Version: version, Mode: api.Manage})
 	return err
 }
