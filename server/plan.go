@@ -70,9 +70,7 @@ func (v *view) planFrom(req *api.ClaimRequest, manage bool) (*inventory.Inventor
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	// What this server has seen is more than what any claim before had seen on the same
-	// device or target, for those are guarded here; and a backup keeps the number.
-	p := &plan{claim: api.Claim{State: api.Held, Owner: req.Owner, Source: source.Host.Name, Accepted: req.Accept, Fence: v.revision}}
+	p := &plan{claim: api.Claim{State: api.Held, Owner: req.Owner, Source: source.Host.Name, Accepted: req.Accept}}
 	p.guards = append(p.guards, store.Guard{Key: store.Key(store.Host, source.Host.Name), Revision: v.hosts[source.Host.Name].revision})
 	for _, d := range devices {
 		name := source.Host.Name + "/" + d.ID
@@ -85,7 +83,7 @@ func (v *view) planFrom(req *api.ClaimRequest, manage bool) (*inventory.Inventor
 	for _, c := range v.openOn(source.Host.Name) {
 		for _, d := range devices {
 			if slices.ContainsFunc(c.Devices, func(o api.ClaimDevice) bool { return o.Device == d.ID }) {
-				return p, api.NewProblem(api.DeviceClaimed, "device %s is on its way to %s: claim %s", d.ID, source.Host.Name, c.ID)
+				return nil, nil, p, api.NewProblem(api.DeviceClaimed, "device %s is on its way to %s: claim %s", d.ID, source.Host.Name, c.ID)
 			}
 		}
 	}
@@ -213,7 +211,8 @@ func (v *view) refusals(ctx context.Context, refs []string) (list []api.Cause) {
 
 // site is a host at one moment, with what holds room on it.
 type site struct {
-	*hostState // of no revision where there is none
+	*hostState       // of no revision where there is none
+	seen       int64 // the view's revision
 	room       int64
 	inv        *inventory.Inventory // nil where it has not reported
 	claims     []*claimRecord
@@ -224,7 +223,7 @@ type site struct {
 func (v *view) site(name string) *site {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	s := &site{v.hosts[name], v.rooms[name], v.inventory(name), v.openOn(name), v.canariesOn(name), v.engine}
+	s := &site{v.hosts[name], v.revision, v.rooms[name], v.inventory(name), v.openOn(name), v.canariesOn(name), v.engine}
 	if s.hostState == nil {
 		s.hostState = new(hostState)
 	}
@@ -234,7 +233,9 @@ func (v *view) site(name string) *site {
 // planOn judges one target, and fills the plan in.
 func (v *view) planOn(ctx context.Context, p *plan, req *api.ClaimRequest, source *inventory.Inventory, devices []*inventory.Device, name string, now time.Time, manage bool) error {
 	at := v.site(name)
-	p.claim.Target = name
+	// What this server has seen is more than what any claim before had seen on the same
+	// device or target, for those are guarded; and a backup keeps the number.
+	p.claim.Target, p.claim.Fence = name, at.seen
 	p.guards = append(p.guards,
 		store.Guard{Key: store.Key(store.Room, name), Revision: at.room},
 		store.Guard{Key: store.Key(store.Host, name), Revision: at.revision},
