@@ -4,8 +4,11 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -256,6 +259,33 @@ func TestHeardUnsaid(t *testing.T) {
 	heard()
 	if got := state(); got != api.Reporting {
 		t.Errorf("heard again after an hour at another server: %s", got)
+	}
+}
+
+// TestNowhere: what is not there is refused as everything else is, and a stream
+// does not wait for a revision that this store never gave.
+func TestNowhere(t *testing.T) {
+	r := newRig(t, newMachine("a", 4))
+	s := r.start(r.open())
+	r.report(s, "a")
+	w := httptest.NewRecorder()
+	ask := httptest.NewRequest(http.MethodGet, "/v1/nothing", nil)
+	s.Handler().ServeHTTP(w, ask.WithContext(WithIdentity(t.Context(), Identity{Name: "test", Admin: true})))
+	p := new(api.Problem)
+	if err := json.Unmarshal(w.Body.Bytes(), p); err != nil || p.Code != api.NotFound || w.Code != http.StatusNotFound || w.Header().Get("Content-Type") != api.ProblemType {
+		t.Errorf("%d %v %s: %+v, %v", w.Code, w.Header(), w.Body, p, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	enough := errors.New("enough")
+	err := serve(t, s, Identity{Name: "test", Admin: true}).Events(ctx, nil, s.view.current()+1000, func(e *api.Event) error {
+		if e.Kind != api.ResetEvent || e.Revision == 0 || e.Revision > s.view.current() {
+			return fmt.Errorf("%+v", e)
+		}
+		return enough
+	})
+	if !errors.Is(err, enough) {
+		t.Error(err)
 	}
 }
 

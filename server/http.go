@@ -27,6 +27,9 @@ func (s *Server) Handler() http.Handler {
 	m := newMetrics(s.view)
 	mux.Handle("GET "+api.PathMetrics, m.handler())
 	mux.Handle("GET "+api.PathProfiles, profiles())
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, api.NewProblem(api.NotFound, "%s %s: %s lists what can be asked", r.Method, r.URL.Path, api.PathOpenAPI))
+	})
 	return s.admit(m.timed(mux))
 }
 

@@ -164,6 +164,17 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 			refuse(w, api.NewProblem(api.BadRequest, "%s: %q is no revision", api.HeaderLast, text))
 			return
 		}
+		if n > after { // this server is late, or that was another store's
+			now, err := s.store.Revision(r.Context())
+			if err != nil {
+				refuse(w, problem(err))
+				return
+			}
+			if n > now {
+				_ = newStream(w).event(string(api.ResetEvent), now, api.Event{Kind: api.ResetEvent, Revision: now}) // the client lists anew, and comes again
+				return
+			}
+		}
 		after = n
 	}
 	s.events(r.Context(), newStream(w), kinds, after)
