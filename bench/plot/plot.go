@@ -10,6 +10,7 @@ import (
 	"html"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -30,7 +31,7 @@ type Chart struct {
 
 const (
 	width, height = 300, 260 // of a chart
-	left, right   = 58, 14   // margins
+	left, right   = 68, 14   // margins
 	top, bottom   = 30, 40
 )
 
@@ -102,4 +103,8 @@ func (c *Chart) draw(b *strings.Builder, y axis, unit string, names []string) {
 	}
 }
 
-func number(v float64) string { return fmt.Sprintf("%.4g", v) }
+// number is a value without an exponent.
+func number(v float64) string {
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64) // of its own text
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
+}

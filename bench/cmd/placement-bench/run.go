@@ -116,7 +116,15 @@ func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 // times are how many there are, the quickest and the median.
 func times(list []time.Duration) string {
 	sorted := slices.Sorted(slices.Values(list))
-	return fmt.Sprintf("%d | %.3g | %.3g", len(list), ms(sorted[0]), ms(sorted[len(sorted)/2]))
+	return fmt.Sprintf("%d | %s | %s", len(list), digits(sorted[0]), digits(sorted[len(sorted)/2]))
+}
+
+// digits is milliseconds, as exactly as they can be meant.
+func digits(d time.Duration) string {
+	if v := ms(d); v < 100 {
+		return fmt.Sprintf("%.3g", v)
+	}
+	return fmt.Sprintf("%.0f", ms(d))
 }
 
 func (w *row) faster() float64 { return ms(slices.Min(w.theirs)) / ms(slices.Min(w.ours)) }
