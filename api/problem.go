@@ -41,6 +41,7 @@ const (
 	DeviceFailed    Code = "device-failed"
 	MoveFailed      Code = "move-failed"
 	StateRejected   Code = "state-rejected"
+	DeviceGone      Code = "device-gone"
 	DeviceReset     Code = "device-reset"
 	NoAuthority     Code = "no-authority"
 	CanariesUnsafe  Code = "canaries-unsafe"
@@ -88,6 +89,7 @@ var codes = map[Code]struct {
 	DeviceFailed:    {409, "a device could not be made"},
 	MoveFailed:      {409, "moves of this owner failed again and again"},
 	StateRejected:   {409, "a driver refused the state: the VM stayed on the source"},
+	DeviceGone:      {409, "the target became the owner, and does not have a device any more"},
 	DeviceReset:     {409, "a driver refused the state of a device, which was reset: its VM runs on without it"},
 	NoAuthority:     {409, "this server signs no certificates: start it with a seal key"},
 	CanariesUnsafe:  {409, "the driver's catalog says that canaries are unsafe"},

@@ -69,7 +69,19 @@ func lose(m *api.Migration, host string, now time.Time) (changed bool) {
 	return true
 }
 
-// both are what the agents said at both ends. A lost one says nothing more: it is
+// back takes note that a host which was said to be lost is heard of again: its
+// agent's word counts as before, and both are asked anew.
+func back(m *api.Migration, f facts) bool {
+	heard := func(host string) bool { return slices.Contains(f.reporting, host) }
+	if m.State.Over() || !slices.ContainsFunc(m.Lost, heard) {
+		return false
+	}
+	m.Lost = slices.DeleteFunc(slices.Clone(m.Lost), heard)
+	restep(m)
+	return true
+}
+
+// both are what the agents said at both ends. A lost one says nothing: it is
 // rid of what it was to be rid of, and has what it was to keep.
 func both(m *api.Migration) (source, target ends) {
 	source, target = count(m, atSource), count(m, atTarget)

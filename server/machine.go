@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -13,9 +14,11 @@ import (
 // facts are what a migration's next step depends on beside its record.
 type facts struct {
 	now time.Time
-	// listed is true when the target's last report has every device, so that the
-	// report's counters have them counted.
+	// listed is true when the target's last report has every device that is there, and
+	// no other of them, so that the report's counters have them counted.
 	listed bool
+	// reporting are the hosts of the migration that are heard of.
+	reporting []string
 }
 
 // enter changes the state. What was said of an earlier state counts no more.
@@ -113,6 +116,9 @@ func advance(m *api.Migration, f facts) bool {
 	if m.Ahead != nil && !m.State.Over() {
 		return follow(m, f.now)
 	}
+	if back(m, f) {
+		return true
+	}
 	source, target := both(m)
 	switch m.State {
 	case api.Planned:
@@ -149,8 +155,28 @@ func advance(m *api.Migration, f facts) bool {
 			enter(m, api.Completed, f.now, m.Code, m.Reason)
 			return true
 		}
+		if target.kept+target.gone == target.all && source.gone == source.all && f.listed {
+			// Nobody has what is gone, and nobody can bring its state back.
+			enter(m, api.Completed, f.now, cmp.Or(m.Code, api.DeviceGone), lacking(m))
+			return true
+		}
 	}
 	return false
+}
+
+// lacking says what is gone from the target that became the owner.
+func lacking(m *api.Migration) string {
+	var list []string
+	for i := range m.Devices {
+		if d := &m.Devices[i]; d.AtTarget == api.Gone {
+			list = append(list, cmp.Or(d.Target, d.Source))
+		}
+	}
+	reason := "not on " + m.Target + " any more: " + strings.Join(list, ", ")
+	if m.Reason != "" {
+		reason = m.Reason + "; " + reason
+	}
+	return reason
 }
 
 // doubt is what happens when nobody said in time how a migration ended. The

@@ -86,6 +86,12 @@ func TestSteps(t *testing.T) {
 		{state: api.Completing, source: "gb", target: "kk", listed: true, want: api.Completing},
 		{state: api.Completing, source: "gg", target: "km", listed: true, want: api.Completing},
 		{state: api.Completing, source: "gs", target: "kk", listed: true, late: true, want: api.Completing},
+		// The target lost devices that it was to keep: nobody can bring them back.
+		{state: api.Completing, source: "gg", target: "kg", listed: true, want: api.Completed, why: api.DeviceGone},
+		{state: api.Completing, source: "gg", target: "gg", listed: true, want: api.Completed, why: api.DeviceGone},
+		{state: api.Completing, source: "gg", target: "kg", want: api.Completing}, // the report is older
+		{state: api.Completing, source: "gb", target: "gg", listed: true, want: api.Completing},
+		{state: api.Completing, source: "gg", target: "g-", listed: true, want: api.Completing},
 		{state: api.Aborting, source: "bb", target: "gg", want: api.Aborted},
 		{state: api.Aborting, source: "--", target: "gg", want: api.Aborted},
 		{state: api.Aborting, source: "bb", target: "gb", want: api.Aborting},
@@ -215,6 +221,41 @@ func TestLose(t *testing.T) {
 		}
 		if m.State != c.want {
 			t.Errorf("%s, %s is lost, the source says %q, the target %q: %s, want %s", c.state, c.lost, c.source, c.target, m.State, c.want)
+		}
+	}
+}
+
+// TestLostAndBack: a host that was said to be lost, and is heard of, is asked again,
+// and waited for.
+func TestLostAndBack(t *testing.T) {
+	for _, c := range []struct {
+		state          api.MigrationState
+		lost           string
+		source, target string // what the agents say then
+		want           api.MigrationState
+	}{
+		{api.HandedOver, "src", "bb", "bb", api.HandedOver}, // the VM runs there after all
+		{api.HandedOver, "src", "mm", "bb", api.Completing},
+		{api.HandedOver, "src", "", "bb", api.HandedOver},
+		{api.Completing, "src", "", "kk", api.Completing},
+		{api.Completing, "src", "gg", "kk", api.Completed},
+		{api.Completing, "dst", "gg", "", api.Completing},
+		{api.Aborting, "dst", "bb", "", api.Aborting},
+		{api.Aborting, "dst", "bb", "gg", api.Aborted},
+	} {
+		m := in(c.state, 2)
+		m.Lost = []string{c.lost}
+		f := facts{now: t0.Add(time.Hour), listed: true, reporting: []string{"src", "dst"}}
+		step := m.Step
+		for advance(m, f) { // both are asked
+		}
+		if m.State != c.state || len(m.Lost) > 0 || m.Step <= step {
+			t.Errorf("%s, %s is back: %+v", c.state, c.lost, m)
+		}
+		say(m, c.source, c.target)
+		advance(m, f)
+		if m.State != c.want {
+			t.Errorf("%s, %s is back, the source says %q, the target %q: %s, want %s", c.state, c.lost, c.source, c.target, m.State, c.want)
 		}
 	}
 }
@@ -349,7 +390,7 @@ func TestOwner(t *testing.T) {
 					State: rapid.SampledFrom(states).Draw(t, "state"),
 				})
 			}
-			for advance(m, facts{now: now, listed: rapid.Bool().Draw(t, "listed")}) {
+			for advance(m, facts{now: now, listed: rapid.Bool().Draw(t, "listed"), reporting: rapid.SliceOf(rapid.SampledFrom([]string{"src", "dst"})).Draw(t, "reporting")}) {
 			}
 			trail = append(trail, string(m.State))
 			if err := consistent(m); err != nil {

@@ -378,7 +378,12 @@ func (s *Server) facts(m *api.Migration) facts {
 				listed = listed || h.Own.Devices[j].ID == m.Devices[i].Target
 			}
 		}
-		f.listed = f.listed && listed
+		f.listed = f.listed && listed == (m.Devices[i].AtTarget != api.Gone)
+	}
+	for _, name := range []string{m.Source, m.Target} {
+		if h := s.view.hosts[name]; h != nil && h.live.State == api.Reporting {
+			f.reporting = append(f.reporting, name)
+		}
 	}
 	return f
 }
