@@ -33,10 +33,10 @@ devices, poor lacks a feature.
 // hosts.
 func TestVMs(t *testing.T) {
 	needVMs(t)
-	page := new(story)
-	t.Run("fleet", func(t *testing.T) { vmFleet(t, page) })
-	t.Run("upgrade", func(t *testing.T) { vmUpgrade(t, page) })
-	page.write(t, filepath.Join("..", "docs", "libvirt-shown.md"), shownHead)
+	shown, upgraded := new(story), new(story)
+	t.Run("fleet", func(t *testing.T) { vmFleet(t, shown) })
+	t.Run("upgrade", func(t *testing.T) { vmUpgrade(t, upgraded) })
+	writePage(t, filepath.Join("..", "docs", "libvirt-shown.md"), shownHead, shown, upgraded)
 }
 
 func vmFleet(t *testing.T, page *story) {
@@ -243,7 +243,7 @@ func vmLate(t *testing.T, v *labVMs) {
 	v.nothingHeld()
 	for _, argv := range [][]string{{"migration", "show", m.ID}, {"proof", "list"}} {
 		code, stdout, stderr := v.run("kindred", argv...)
-		want := map[string]string{"migration": "device-reset", "proof": "rejected"}[argv[0]]
+		want := map[string]string{"migration": "a driver refused the state", "proof": "rejected"}[argv[0]]
 		v.checks("server", hasEnded{code, stdout, stderr}, 0, []string{want}, append([]string{"kindred"}, argv...)...)
 	}
 }

@@ -43,16 +43,29 @@ const pageWidth = 158
 // note is a sentence on what was found.
 func (s *story) note(format string, args ...any) { fmt.Fprintf(s, "\n"+format+"\n", args...) }
 
-// write puts a story on its page.
-func (s *story) write(t *testing.T, file, head string) {
+// upgradeTitle begins the page's second part.
+const upgradeTitle = "A rolling upgrade"
+
+// writePage puts both stories on their page. One that was not told this time stays
+// as it was there.
+func writePage(t *testing.T, file, head string, fleet, upgrade *story) {
 	t.Helper()
 	if t.Failed() {
-		t.Logf("what happened:\n%s", s)
+		t.Logf("what happened:\n%s%s", fleet, upgrade)
 	}
 	if t.Failed() || !*update {
 		return
 	}
-	if err := os.WriteFile(file, append([]byte(head), s.Bytes()...), 0o644); err != nil {
+	old, _ := os.ReadFile(file) // there may be none yet
+	first, second, _ := strings.Cut(strings.TrimPrefix(string(old), head), "\n## "+upgradeTitle+"\n")
+	if fleet.Len() > 0 {
+		first = fleet.String()
+	}
+	text := head + first + "\n## " + upgradeTitle + "\n" + second
+	if upgrade.Len() > 0 {
+		text = head + first + upgrade.String()
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

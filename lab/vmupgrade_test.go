@@ -21,7 +21,7 @@ import (
 func vmUpgrade(t *testing.T, page *story) {
 	v, vms := newUpgrade(t)
 	v.story = page
-	page.section("A rolling upgrade", "Three hosts with release 10 of the driver, a VM on each, and catalogs that know nothing of release 11, which writes a newer stream.")
+	page.section(upgradeTitle, "Three hosts with release 10 of the driver, a VM on each, and catalogs that know nothing of release 11, which writes a newer stream.")
 	page.note("host3 is emptied and gets the new release:")
 	v.migrates(vms[2], "host1")
 	v.upgrade("host3", vms[1], fleet.Unsettled)
