@@ -52,6 +52,7 @@ const (
 	NoListener      Code = "no-listener"
 	TooBusy         Code = "too-busy"
 	TooLong         Code = "too-long"
+	TooManyStatics  Code = "too-many-statics"
 	Unavailable     Code = "unavailable"
 	Internal        Code = "internal"
 )
@@ -100,6 +101,7 @@ var codes = map[Code]struct {
 	NoListener:      {409, "the target's agent takes no canaries from elsewhere"},
 	TooBusy:         {429, "the server is at as many long questions as it takes at once: try again"},
 	TooLong:         {503, "the answer took longer than the server takes for one: ask about less"},
+	TooManyStatics:  {429, "this host's static part was another one too often: a fact of it changes that should not"},
 	Unavailable:     {503, "the store cannot be reached, or has no majority: try again"},
 	Internal:        {500, "the server failed"},
 }

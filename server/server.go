@@ -76,6 +76,7 @@ type Server struct {
 	writes  chan *write
 	turns   turns
 	unused  unused
+	added   added
 	courses courses
 	long    chan struct{} // one for each long question that is being answered
 }
