@@ -6,8 +6,10 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -203,6 +205,15 @@ func TestDied(t *testing.T) {
 	}
 	if e := died("a", strings.Repeat("line\n", 1000), "QEMU ended"); e.Cause != "QEMU ended" || strings.Count(e.Console, "\n") != tailLines-1 {
 		t.Errorf("cause %q, %d lines", e.Cause, strings.Count(e.Console, "\n"))
+	}
+}
+
+// TestTornText: what is booted again, and that no other death is.
+func TestTornText(t *testing.T) {
+	torn := fmt.Errorf("booting: %w", died("a", "[1.3] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[1.4] Kernel panic - not syncing: Fatal exception in interrupt\n", ""))
+	other := died("a", "[1.3] BUG: kernel NULL pointer dereference\n[1.4] Kernel panic - not syncing: Fatal exception\n", "")
+	if !tornText(torn) || tornText(other) || tornText(nil) || tornText(context.Canceled) {
+		t.Errorf("torn: %t, another panic: %t, none: %t", tornText(torn), tornText(other), tornText(nil))
 	}
 }
 
