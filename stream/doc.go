@@ -28,7 +28,7 @@
 // any error, never runs a device on part of a state. What precedes the end may
 // already have been handed out: io.EOF is the verdict, not the bytes.
 //
-// Memory is two batches of eight frames on the writer's side and one frame on the
+// Memory is two batches of sixteen frames on the writer's side and one frame on the
 // reader's, however long the stream.
 //
 // # What the sums are worth

@@ -37,9 +37,9 @@ type Writer struct {
 }
 
 // batch is how many frames are gathered. Handing some to another processor costs
-// about the same as one, and a device is read fastest a MiB or two at a time: with
-// an emulated processor both cost much.
-const batch = 8
+// about the same as one, and a device is read fastest some MiB at a time: with an
+// emulated processor both cost much. docs/benchmarks.md has what others give.
+const batch = 16
 
 // room is memory for a batch.
 type room [headSize + batch*MaxFrame]byte
