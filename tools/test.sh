@@ -34,6 +34,12 @@ if $debian_root && ! { command -v mdevctl && command -v strace; } >/dev/null; th
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mdevctl strace >/dev/null || true
 fi
 command -v strace >/dev/null || skip "breaking commands off at every system call: there is no strace (apt-get install strace)"
+# Servers and an etcd that are cut off from each other have a network namespace each.
+if $debian_root && ! command -v ip >/dev/null; then
+	say "installing iproute2 for network namespaces"
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends iproute2 >/dev/null || true
+fi
+command -v ip >/dev/null && [ "$(id -u)" = 0 ] || skip "claims while servers are cut off from each other: it needs root and ip (apt-get install iproute2)"
 if [ "$(mdevctl --version 2>/dev/null)" != "mdevctl 1.2.0" ]; then
 	skip "comparing with mdevctl itself: 1.2.0 is not installed (Debian 12's package mdevctl); what it said is compared with"
 fi
