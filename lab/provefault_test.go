@@ -5,6 +5,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -87,19 +88,33 @@ func TestProveFaults(t *testing.T) {
 	sh(ctx, t, g.Client, "for d in /sys/bus/mdev/devices/*; do echo 1 > $d/remove; done")
 	left("no room")
 
-	// Killed and interrupted at many moments: the guard cleans up, and nothing is
-	// kept as a proof that was not finished.
+	// Killed and interrupted at many moments: the guard cleans up, and a proof is
+	// kept either not at all or, by one that had settled it, whole.
+	unsettled := 0
 	for i := range 30 {
 		signal, delay := "KILL", 0.02+float64(i)*0.04
 		if i%3 == 2 {
 			signal = "INT"
 		}
-		before := sh(ctx, t, g.Client, "ls /var/lib/kindred/proofs | wc -l")
+		when := fmt.Sprintf("SIG%s after %.2f s", signal, delay)
+		before := kept(ctx, t, g)
 		out := sh(ctx, t, g.Client, fmt.Sprintf("kindred prove --type %s >/tmp/out 2>&1 & p=$!; sleep %.2f; kill -%s $p 2>/dev/null || true; wait $p || echo $?", typ, delay, signal))
-		left(fmt.Sprintf("SIG%s after %.2f s", signal, delay))
-		if after := sh(ctx, t, g.Client, "ls /var/lib/kindred/proofs | wc -l"); out != "" && after != before {
-			t.Errorf("SIG%s after %.2f s: exit code %s, and a proof was kept", signal, delay, out)
+		left(when)
+		after := kept(ctx, t, g)
+		switch {
+		case len(after) == len(before) && out != "":
+			unsettled++
+		case len(after) != len(before)+1:
+			t.Errorf("%s: exit code %q, %d proofs before and %d after", when, out, len(before), len(after))
 		}
+		for _, p := range after[:max(0, len(after)-len(before))] {
+			if p.Result != compat.Accepted || !p.Verified || p.Grade != compat.WorkingState {
+				t.Errorf("%s: exit code %q, and this was kept: %+v", when, out, p)
+			}
+		}
+	}
+	if unsettled == 0 {
+		t.Error("no signal came before its proof was settled")
 	}
 	// The guard killed as well: the next run sweeps.
 	sh(ctx, t, g.Client, "kindred prove --type "+typ+" >/dev/null 2>&1 & p=$!; sleep 0.5; for c in /proc/[0-9]*; do [ \"$(cat $c/comm 2>/dev/null)\" != kindred ] || kill -KILL ${c#/proc/}; done; wait $p || true")
@@ -111,4 +126,20 @@ func TestProveFaults(t *testing.T) {
 		t.Errorf("%s is a rejection", p)
 	}
 	cleanLog(ctx, t, g)
+}
+
+// kept is the proofs that the guest keeps, the newest first, as read by the
+// command: of a file that is torn it would warn.
+func kept(ctx context.Context, t *testing.T, g *Guest) []compat.Proof {
+	t.Helper()
+	var listed []struct{ Proof compat.Proof }
+	text := sh(ctx, t, g.Client, "kindred proof list --local -o json 2>&1")
+	if err := json.Unmarshal([]byte(text), &listed); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	proofs := make([]compat.Proof, len(listed))
+	for i, l := range listed {
+		proofs[i] = l.Proof
+	}
+	return proofs
 }
