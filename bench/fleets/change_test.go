@@ -30,7 +30,7 @@ func TestChange(t *testing.T) {
 		for n := range 200 {
 			next, ok := m.Change(own, i, n, r)
 			if !ok {
-				continue
+				t.Fatalf("%s: nothing can change any more", own.Host)
 			}
 			switch len(next.Devices) - len(own.Devices) {
 			case 1:
@@ -71,6 +71,28 @@ func TestChange(t *testing.T) {
 			if left := *after.Parents[p].Types[0].Available; left < 0 || used+left > units {
 				t.Errorf("%s: %d units in use and %d left of %d", own.Host, used, left, units)
 			}
+		}
+	}
+}
+
+// TestFull: a host on which there is no room at all does not change, and whoever
+// asks is told so.
+func TestFull(t *testing.T) {
+	m, err := New(1, Size{Hosts: 1, Parents: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := m.Host(0)
+	own.Available = nil
+	m.count(own, []int{units, units})
+	if next, ok := m.Change(own, 0, 1, rand.New(rand.NewPCG(1, 1))); ok || next != own {
+		t.Errorf("a full host became %+v", next)
+	}
+	own.Available = nil
+	m.count(own, []int{units, units - 1})
+	for n := range 20 {
+		if _, ok := m.Change(own, 0, n, rand.New(rand.NewPCG(1, uint64(n)))); !ok {
+			t.Error("a host with one unit left does not change")
 		}
 	}
 }

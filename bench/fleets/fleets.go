@@ -54,7 +54,8 @@ type Fleet struct {
 	Proofs  []compat.Proof
 	Catalog []byte // YAML
 
-	seed uint64
+	seed  uint64
+	makes map[string]int // static parts by their digests
 }
 
 const (
@@ -71,7 +72,7 @@ var taken = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // New makes a fleet.
 func New(seed uint64, size Size) (*Fleet, error) {
-	f := &Fleet{Size: size.filled(), Catalog: catalog, seed: seed}
+	f := &Fleet{Size: size.filled(), Catalog: catalog, seed: seed, makes: make(map[string]int)}
 	c, err := compat.ParseCatalog("acme", catalog)
 	if err != nil {
 		return nil, fmt.Errorf("the synthetic fleet's catalog: %w", err)
@@ -92,6 +93,7 @@ func New(seed uint64, size Size) (*Fleet, error) {
 				if err != nil {
 					return nil, err
 				}
+				f.makes[digest] = len(f.Statics)
 				f.Statics, f.Digests = append(f.Statics, static), append(f.Digests, digest)
 			}
 		}
@@ -280,10 +282,5 @@ func (f *Fleet) Idle(n int, name string) *inventory.Inventory {
 // Inventory is host number i as a whole document.
 func (f *Fleet) Inventory(i int) *inventory.Inventory {
 	own := f.Host(i)
-	for n, digest := range f.Digests {
-		if digest == own.Static {
-			return inventory.Join(f.Statics[n], own)
-		}
-	}
-	panic("a host of no make") // Host takes one of them
+	return inventory.Join(f.Statics[f.makes[own.Static]], own)
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,10 @@ import (
 
 // joining is how many hosts connect at once.
 const joining = 128
+
+// garbage is how much of what the hosts do not need any more may be in memory, in
+// percent of what they need.
+const garbage = 800
 
 // hosts are all agents of a fleet, in a process of their own. Each has its
 // certificate and its connection, says that it is alive as often as the server
@@ -59,8 +64,9 @@ type job struct {
 	Address string
 	Seed    uint64
 	Size    fleets.Size
-	Rate    int  // changes a second
-	Observe bool // the agents listen to nothing
+	Rate    int    // changes a second
+	Observe bool   // the agents listen to nothing
+	Profile string // where to write what the changes cost; empty: nowhere
 }
 
 // word is what it says: once all are there, and at the end.
@@ -78,6 +84,9 @@ type word struct {
 // runHosts is the process: a job from in, a word when all have joined, changes
 // from the next line of in on, a word about them at its end.
 func runHosts(ctx context.Context, in io.Reader, out io.Writer) error {
+	// Ten thousand machines would each have a small heap. Memory is what there is more
+	// of here than of processors, of which the server shall have its part.
+	debug.SetGCPercent(garbage)
 	lines, say := bufio.NewScanner(in), json.NewEncoder(out)
 	h := new(hosts)
 	if !lines.Scan() {
@@ -97,12 +106,19 @@ func runHosts(ctx context.Context, in io.Reader, out io.Writer) error {
 	if !lines.Scan() {
 		return nil
 	}
+	profiled, err := ownProfile(h.job.Profile, "hosts")
+	if err != nil {
+		return err
+	}
 	changing, stop := context.WithCancel(ctx)
 	var changes sync.WaitGroup
 	changes.Go(func() { h.change(changing) })
 	lines.Scan() // the end, or another line
 	stop()
 	changes.Wait()
+	if err := profiled(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := word{Changed: h.changed.Load(), Merged: h.merged.Load(), Alive: h.alive.Load(), Failed: h.failed.count()}
@@ -223,11 +239,8 @@ func (h *hosts) live(ctx context.Context, a *agent) {
 
 // news makes or removes a device and reports.
 func (h *hosts) news(ctx context.Context, a *agent) (*api.ReportAnswer, error) {
-	ok := false
-	for !ok {
-		a.n++
-		a.own, ok = h.made.Change(a.own, a.i, a.n, a.chance)
-	}
+	a.n++
+	a.own, _ = h.made.Change(a.own, a.i, a.n, a.chance) // it is one that changes
 	begin := time.Now()
 	answer, err := h.report(ctx, a)
 	if err == nil {
@@ -259,6 +272,12 @@ func (h *hosts) listen(ctx context.Context, a *agent) {
 // milliseconds.
 func (h *hosts) change(ctx context.Context) {
 	r := rand.New(rand.NewPCG(h.job.Seed+3, 0))
+	var able []*agent // some hosts are full
+	for _, a := range h.all {
+		if _, ok := h.made.Change(a.own, a.i, 0, r); ok {
+			able = append(able, a)
+		}
+	}
 	begin, done := time.Now(), 0
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -270,7 +289,7 @@ func (h *hosts) change(ctx context.Context) {
 		}
 		for due := int(time.Since(begin).Seconds() * float64(h.job.Rate)); done < due; done++ {
 			select {
-			case h.all[r.IntN(len(h.all))].news <- struct{}{}:
+			case able[r.IntN(len(able))].news <- struct{}{}:
 			default:
 				h.merged.Add(1)
 			}

@@ -15,7 +15,8 @@
 // removed on them so many times a second, while questions are asked over kept
 // connections, in this process. All of them share the machine's cores.
 //
-// With -profile the server's profiles are fetched while it is measured.
+// With -profile profiles of the server and of the load are written while it is
+// measured.
 package main
 
 import (
@@ -73,7 +74,7 @@ func start(ctx context.Context) error {
 	flag.DurationVar(&o.warm, "warm", 15*time.Second, "how long changes and questions go on before they are measured")
 	flag.DurationVar(&o.duration, "for", time.Minute, "how `LONG` is measured")
 	flag.BoolVar(&o.observe, "observe", false, "agents that only observe: they listen to nothing")
-	flag.StringVar(&o.profile, "profile", "", "write the server's profiles to `DIR`")
+	flag.StringVar(&o.profile, "profile", "", "write profiles of the server, the hosts and the questions to `DIR`")
 	flag.StringVar(&o.write, "write", "", "write the result to a `PAGE` of the documentation")
 	flag.Parse()
 	if o.size.Hosts < 2 || o.rate < 0 || o.asks < 1 || o.conns < 1 || o.duration < time.Second || flag.NArg() > 0 {

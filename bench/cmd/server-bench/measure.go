@@ -101,7 +101,7 @@ func (r *run) join(ctx context.Context) (err error) {
 		return err
 	}
 	begin := time.Now()
-	r.load, err = startLoad(ctx, &job{Dir: r.server.Dir, Address: r.server.TLS, Seed: r.seed, Size: r.size, Rate: r.rate, Observe: r.observe})
+	r.load, err = startLoad(ctx, &job{Dir: r.server.Dir, Address: r.server.TLS, Seed: r.seed, Size: r.size, Rate: r.rate, Observe: r.observe, Profile: r.profile})
 	if err != nil {
 		return err
 	}

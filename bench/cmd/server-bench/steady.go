@@ -69,7 +69,14 @@ func (r *run) steady(ctx context.Context) error {
 	most := make(chan serving.Usage, 1)
 	go func() { most <- r.watch(window) }()
 	profiled := r.profiles(window)
+	own, err := ownProfile(r.profile, "questions")
+	if err != nil {
+		return err
+	}
 	answers := r.asker.pace(window, r.asks, r.conns, r.seed+1)
+	if err := own(); err != nil {
+		return err
+	}
 	peak := <-most
 	after, err := r.moment(ctx)
 	if err != nil {
