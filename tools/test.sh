@@ -13,33 +13,32 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	debian_root=true
 fi
 
-# The race detector needs a C compiler.
+# installs PACKAGES WHY: on Debian as root.
+installs() {
+	if $debian_root; then
+		say "installing $1 $2"
+		# shellcheck disable=SC2086 # packages are words
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null || true
+	fi
+}
+has() { command -v "$1" >/dev/null; }
+
+has gcc || installs "gcc libc6-dev" "for the race detector"
 race=""
-if ! command -v gcc >/dev/null && $debian_root; then
-	say "installing gcc for the race detector"
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null
-fi
-if command -v gcc >/dev/null; then
+if has gcc; then
 	race="-race"
 	export CGO_ENABLED=1
 else
 	skip "the race detector: there is no gcc (apt-get install gcc libc6-dev)"
 	export CGO_ENABLED=0
 fi
-
-# The dialect is compared with the real mdevctl, where Debian has that version,
-# and broken off at every system call that changes a file.
-if $debian_root && ! { command -v mdevctl && command -v strace; } >/dev/null; then
-	say "installing mdevctl to compare with, and strace"
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mdevctl strace >/dev/null || true
-fi
-command -v strace >/dev/null || skip "breaking commands off at every system call: there is no strace (apt-get install strace)"
-# Servers and an etcd that are cut off from each other have a network namespace each.
-if $debian_root && ! command -v ip >/dev/null; then
-	say "installing iproute2 for network namespaces"
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends iproute2 >/dev/null || true
-fi
-command -v ip >/dev/null && [ "$(id -u)" = 0 ] || skip "claims while servers are cut off from each other: it needs root and ip (apt-get install iproute2)"
+{ has mdevctl && has strace; } || installs "mdevctl strace" "to compare the dialect with it, and to break commands off at every system call that changes a file"
+has strace || skip "breaking commands off at every system call: there is no strace (apt-get install strace)"
+has ip || installs iproute2 "for network namespaces"
+{ has ip && [ "$(id -u)" = 0 ]; } || skip "claims while servers are cut off from each other: it needs root and ip (apt-get install iproute2)"
+examples=/usr/share/doc/libvirt-doc/html/formatdomain.html
+[ -e $examples ] || installs libvirt-doc "for its examples of domains"
+[ -e $examples ] || skip "libvirt's own examples of domains: they are not installed (apt-get install libvirt-doc)"
 if [ "$(mdevctl --version 2>/dev/null)" != "mdevctl 1.2.0" ]; then
 	skip "comparing with mdevctl itself: 1.2.0 is not installed (Debian 12's package mdevctl); what it said is compared with"
 fi
