@@ -37,6 +37,10 @@ type Host struct {
 	// Disk is a file with a root file system, over which lies what the lab itself puts
 	// into a guest. Nothing is written to it: changes are kept in memory.
 	Disk string
+	// Systemd has the disk's systemd take over as process 1 when the host is set up,
+	// to its basic.target: units can be started there. The serial console has no
+	// shell then.
+	Systemd bool
 	// QEMUArgs and KernelArgs are appended to the lab's own.
 	QEMUArgs   []string
 	KernelArgs []string
@@ -72,6 +76,9 @@ func (h Host) validate() error {
 	}
 	if h.LAN != nil && (h.Network == nil || h.LAN.address(h.Name) == "") {
 		return fmt.Errorf("host %s: a LAN needs to know the host's name, and Network to be there too", h.Name)
+	}
+	if h.Systemd && h.Disk == "" {
+		return fmt.Errorf("host %s: systemd comes from a Disk", h.Name)
 	}
 	return nil
 }
@@ -111,6 +118,9 @@ func (h Host) initramfs(a *Artefacts) (tree, error) {
 		if note.DiskModules, err = a.loadOrder(libModules, forDisk); err != nil {
 			return nil, fmt.Errorf("host %s: %w", h.Name, err)
 		}
+	}
+	if h.Systemd {
+		note.Systemd = "/usr/lib/systemd/systemd"
 	}
 	if h.LAN != nil {
 		note.LAN = h.LAN.address(h.Name) + "/24"

@@ -24,8 +24,12 @@ import (
 
 func main() {
 	if os.Getpid() == 1 {
-		if err := boot(); err != nil {
+		c, err := boot()
+		if err != nil {
 			giveUp(err)
+		}
+		if c.Systemd != "" {
+			giveUp(handOver(c.Systemd))
 		}
 		giveUp(supervise())
 	}

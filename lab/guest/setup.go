@@ -44,46 +44,46 @@ var links = [][2]string{
 	{"/proc/self/mounts", "/etc/mtab"},
 }
 
-func boot() error {
+func boot() (*config.Config, error) {
 	data, err := os.ReadFile(config.Path)
 	if err != nil {
-		return fmt.Errorf("reading what this host is to be: %w", err)
+		return nil, fmt.Errorf("reading what this host is to be: %w", err)
 	}
-	var c config.Config
+	c := config.Config{}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return fmt.Errorf("reading %s: %w", config.Path, err)
+		return nil, fmt.Errorf("reading %s: %w", config.Path, err)
 	}
 	if err := switchRoot(&c); err != nil {
-		return err
+		return nil, err
 	}
 	for _, m := range mounts {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
-			return fmt.Errorf("making the mount point %s: %w", m.target, err)
+			return nil, fmt.Errorf("making the mount point %s: %w", m.target, err)
 		}
 		if err := syscall.Mount(m.fstype, m.target, m.fstype, m.flags, m.options); err != nil {
-			return fmt.Errorf("mounting %s on %s: %w", m.fstype, m.target, err)
+			return nil, fmt.Errorf("mounting %s on %s: %w", m.fstype, m.target, err)
 		}
 	}
 	for _, l := range links {
 		if err := os.Symlink(l[0], l[1]); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("linking %s: %w", l[1], err)
+			return nil, fmt.Errorf("linking %s: %w", l[1], err)
 		}
 	}
 	if err := syscall.Sethostname([]byte(c.Hostname)); err != nil {
-		return fmt.Errorf("naming the host %q: %w", c.Hostname, err)
+		return nil, fmt.Errorf("naming the host %q: %w", c.Hostname, err)
 	}
 	os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	os.Setenv("HOME", "/root")
 	os.Setenv("TERM", "linux")
 	if err := run("/bin/busybox", "--install", "-s"); err != nil {
-		return err
+		return nil, err
 	}
 	for _, m := range c.Modules {
 		if err := load(m); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return network(c)
+	return &c, network(c)
 }
 
 // load inserts one module; its dependencies stand before it in the list.

@@ -46,6 +46,16 @@ func supervise() error {
 	}
 }
 
+// handOver starts the server and lets systemd be process 1 in its place, as on a
+// host that was booted by it. It returns only when that failed.
+func handOver(systemd string) error {
+	if _, err := start(nil, "/dev/console", "/init", "serve"); err != nil {
+		return fmt.Errorf("starting the server: %w", err)
+	}
+	err := syscall.Exec(systemd, []string{"/sbin/init", "--unit=basic.target"}, os.Environ())
+	return fmt.Errorf("starting %s: %w", systemd, err)
+}
+
 // start does not use os/exec: process 1 waits for all processes alike.
 func start(attr *syscall.SysProcAttr, terminal string, argv ...string) (pid int, err error) {
 	tty, err := os.OpenFile(terminal, os.O_RDWR|syscall.O_NOCTTY, 0)

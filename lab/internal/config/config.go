@@ -16,6 +16,9 @@ type Config struct {
 	// the initramfs is all there is. DiskModules are loaded before it is mounted.
 	Disk        string   `json:"disk,omitempty"`
 	DiskModules []Module `json:"diskModules,omitempty"`
+	// Systemd is the program of the disk that becomes process 1 when all is set up;
+	// empty: the guest's own first process stays it.
+	Systemd string `json:"systemd,omitempty"`
 	// LAN is the host's address on the second network, with its length: empty for none.
 	LAN string `json:"lan,omitempty"`
 }
