@@ -45,6 +45,10 @@ type server struct {
 	http *http.Client
 }
 
+// headers is how much of the headers of requests a server has to remember for a
+// connection, in bytes. It has thousands of them, on which little is asked.
+const headers = 256
+
 // New makes a client for servers, by address: unix:/run/kindred/server.sock,
 // https://fleet:7443, http://127.0.0.1:7480. config is for https.
 func New(addresses []string, config *tls.Config) (*Client, error) {
@@ -56,7 +60,7 @@ func New(addresses []string, config *tls.Config) (*Client, error) {
 		t := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
 		// All requests share a connection. One of which something between has lost sight
 		// would take every request for a quarter of an hour: it is asked for a sign of life.
-		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second, MaxEncoderHeaderTableSize: headers}
 		s := server{name: a, base: strings.TrimSuffix(a, "/"), http: &http.Client{Transport: t}}
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
 			s.base = "http://kindred"

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"os"
@@ -32,15 +33,24 @@ func WithIdentity(ctx context.Context, id Identity) context.Context {
 	return context.WithValue(ctx, identityKey{}, id)
 }
 
-// ConnIdentity is for [http.Server.ConnContext]: on a unix socket the kernel says
-// who is at the other end. Root is an administrator, and so is the user that the
-// server runs as. A connection over TLS is told by its certificate, later; any
-// other one is nobody's.
+// ConnIdentity is for [http.Server.ConnContext]. On a unix socket the kernel says
+// who is at the other end: root is an administrator, and so is the user that the
+// server runs as. A connection over TLS is told by its certificate, at once where
+// its handshake is over; any other one is nobody's.
 func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
-	local, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
+	switch c := c.(type) {
+	case *tls.Conn:
+		state := c.ConnectionState()
+		if id, err := ofTLS(&state); err == nil {
+			return WithIdentity(ctx, id)
+		}
+	case *net.UnixConn:
+		return unixIdentity(ctx, c)
 	}
+	return ctx
+}
+
+func unixIdentity(ctx context.Context, local *net.UnixConn) context.Context {
 	raw, err := local.SyscallConn()
 	if err != nil {
 		return ctx
@@ -55,27 +65,43 @@ func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 	return WithIdentity(ctx, id)
 }
 
-// identify says who sent a request.
-func (s *Server) identify(r *http.Request) (Identity, error) {
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		peer, err := trust.IdentityOf(r.TLS.PeerCertificates[0])
-		if err == nil {
-			err = s.revoked(peer)
-		}
-		switch {
-		case err != nil:
-			return Identity{}, api.NewProblem(api.Unauthorized, "%v", err)
-		case peer.Role == trust.Host:
-			return Identity{Name: peer.String(), Host: peer.Name, peer: peer}, nil
-		case peer.Role == trust.Admin:
-			return Identity{Name: peer.String(), Admin: true, peer: peer}, nil
-		}
-		return Identity{}, api.NewProblem(api.Unauthorized, "the certificate of %s is neither an agent's nor an administrator's", peer)
+// ofTLS is whose certificate a connection has. It was verified.
+func ofTLS(state *tls.ConnectionState) (Identity, error) {
+	if len(state.PeerCertificates) == 0 {
+		return Identity{}, api.NewProblem(api.Unauthorized, "no certificate")
 	}
-	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
+	peer, err := trust.IdentityOf(state.PeerCertificates[0])
+	switch {
+	case err != nil:
+		return Identity{}, api.NewProblem(api.Unauthorized, "%v", err)
+	case peer.Role == trust.Host:
+		return Identity{Name: peer.String(), Host: peer.Name, peer: peer}, nil
+	case peer.Role == trust.Admin:
+		return Identity{Name: peer.String(), Admin: true, peer: peer}, nil
+	}
+	return Identity{}, api.NewProblem(api.Unauthorized, "the certificate of %s is neither an agent's nor an administrator's", peer)
+}
+
+// identify says who sent a request: as it was found out with the connection, and
+// if its certificate was not revoked since.
+func (s *Server) identify(r *http.Request) (Identity, error) {
+	id, ok := r.Context().Value(identityKey{}).(Identity)
+	switch {
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && (!ok || id.peer.Serial == ""):
+		var err error
+		if id, err = ofTLS(r.TLS); err != nil {
+			return Identity{}, err
+		}
+	case !ok:
+		return Identity{}, api.NewProblem(api.Unauthorized, "no certificate")
+	}
+	if id.peer.Serial == "" {
 		return id, nil
 	}
-	return Identity{}, api.NewProblem(api.Unauthorized, "no certificate")
+	if err := s.revoked(id.peer); err != nil {
+		return Identity{}, api.NewProblem(api.Unauthorized, "%v", err)
+	}
+	return id, nil
 }
 
 // who is the identity of a request that was let in.

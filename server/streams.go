@@ -19,6 +19,7 @@ import (
 	"kindred/api"
 	"kindred/inventory"
 	"kindred/server/store"
+	"kindred/trust"
 )
 
 // quiet is after how long a stream that has nothing to say says so: whoever
@@ -82,7 +83,6 @@ func (s *Server) registerStreams(a huma.API, mux *http.ServeMux) {
 		a.OpenAPI().AddOperation(&o)
 	}
 	describe("watch-assignments", api.PathAssignments, "What an agent has to do: the whole list at first and at each change", reflect.TypeFor[api.Assignments]())
-	mux.HandleFunc("GET "+api.PathAssignments, s.serveAssignments)
 	text := &huma.Schema{Type: "string"}
 	describe("watch-events", api.PathEvents, "What changes", reflect.TypeFor[api.Event](),
 		&huma.Param{Name: "kinds", In: "query", Schema: text, Description: "of host, device, claim, migration, canary, drain; comma-separated; empty: all"},
@@ -90,33 +90,72 @@ func (s *Server) registerStreams(a huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathEvents, s.serveEvents)
 }
 
+// serveAssignments answers an agent for as long as it listens. A goroutine keeps
+// the stack that it needed once, and there are as many of these as agents: all but
+// waiting is done apart.
 func (s *Server) serveAssignments(w http.ResponseWriter, r *http.Request) {
-	host := r.PathValue("name")
-	if err := mayTouch(r.Context(), host); err != nil {
-		refuse(w, err)
-		return
-	}
-	out := newStream(w)
-	last := ""
-	for s.revoked(who(r.Context()).peer) == nil { // else it is refused when it comes again
-		var moved <-chan struct{}
-		var text, event string
-		apart(func() {
-			var list *api.Assignments
-			list, moved = s.Assignments(host)
-			text = string(encode([]any{list.Assignments, list.Canaries}))
-			event = eventText("assignments", list.Revision, encode(list))
-		})
-		if text != last && out.send(event) != nil || !out.until(r.Context(), moved) {
-			return
+	a := &assigning{server: s, host: r.PathValue("name")}
+	apart(func() { a.begin(w, r) })
+	for a.going {
+		idle := time.NewTimer(quiet)
+		select {
+		case <-a.moved:
+			apart(a.tell)
+		case <-idle.C:
+			apart(a.idle)
+		case <-r.Context().Done():
+			a.going = false
 		}
-		last = text
+		idle.Stop()
 	}
 }
 
-// apart does something in a goroutine of its own and waits for it. A goroutine
-// keeps the stack that it needed once, and one that waits for as long as an agent
-// lives should not have needed more than for waiting.
+// assigning is a stream of what one host has to do.
+type assigning struct {
+	server *Server
+	host   string
+	peer   trust.Identity
+	out    *stream
+	last   string          // what was told
+	moved  <-chan struct{} // closed when there may be news
+	going  bool
+}
+
+func (a *assigning) begin(w http.ResponseWriter, r *http.Request) {
+	id, err := a.server.identify(r)
+	if err == nil {
+		err = mayTouch(WithIdentity(r.Context(), id), a.host)
+	}
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	a.peer, a.out = id.peer, newStream(w)
+	a.tell()
+}
+
+// tell says what there is to do, if that is news.
+func (a *assigning) tell() {
+	if a.going = a.server.revoked(a.peer) == nil; !a.going {
+		return // it is refused when it comes again
+	}
+	var list *api.Assignments
+	list, a.moved = a.server.Assignments(a.host)
+	if text := string(encode([]any{list.Assignments, list.Canaries})); text != a.last {
+		a.going = a.out.send(eventText("assignments", list.Revision, encode(list))) == nil
+		a.last = text
+	}
+}
+
+// idle looks again, and says so if there is nothing new.
+func (a *assigning) idle() {
+	told := a.last
+	if a.tell(); a.going && a.last == told {
+		a.going = a.out.idle() == nil
+	}
+}
+
+// apart does something in a goroutine of its own and waits for it.
 func apart(do func()) {
 	done := make(chan struct{})
 	go func() {
@@ -124,21 +163,6 @@ func apart(do func()) {
 		do()
 	}()
 	<-done
-}
-
-// until waits until there is something to say, or for so long that it said that
-// there is nothing.
-func (s *stream) until(ctx context.Context, moved <-chan struct{}) bool {
-	idle := time.NewTimer(quiet)
-	defer idle.Stop()
-	select {
-	case <-moved:
-		return true
-	case <-idle.C:
-		return s.idle() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
