@@ -46,8 +46,9 @@ type server struct {
 }
 
 // headers is how much of the headers of requests a server has to remember for a
-// connection, in bytes. It has thousands of them, on which little is asked.
-const headers = 256
+// connection, in bytes: nothing, the least that can be said. It has thousands of
+// connections, on which little is asked.
+const headers = 1
 
 // New makes a client for servers, by address: unix:/run/kindred/server.sock,
 // https://fleet:7443, http://127.0.0.1:7480. config is for https.

@@ -59,7 +59,8 @@ type layout struct {
 	offers        []layoutOffer        // by parent, then type
 	slots         []slot
 	qemu, libvirt inventory.Value
-	unlisted      bool // it may have types that could not be listed
+	unlisted      bool     // it may have types that could not be listed
+	views         sync.Map // alike -> *view
 }
 
 type layoutParent struct {

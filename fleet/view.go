@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"kindred/compat"
@@ -10,7 +11,7 @@ import (
 )
 
 // view is what a layout is to a class of devices: everything of an answer but
-// room. Offers of quite another type are in none of its lists.
+// room. Offers of quite another type are in none of its lists. It does not change.
 type view struct {
 	ready      inventory.Answer
 	conditions []Condition
@@ -45,7 +46,26 @@ func (f *Fleet) views(c *deviceClass) []*view {
 	return next
 }
 
+// alike names what devices have in common whose views on a layout are equal.
+type alike struct {
+	qemu, libvirt inventory.Value
+	offers        string // those of a related type, with the outcomes
+}
+
+// newView is the view of a class on a layout. A fleet has many classes of devices,
+// and few views: those that are equal are kept once.
 func newView(c *deviceClass, l *layout, ways []way) *view {
+	key := alike{c.qemu, c.libvirt, ""}
+	var text []byte
+	for i := range l.offers {
+		if w := ways[l.offers[i].offer.id]; w.related {
+			text = append(binary.AppendUvarint(text, uint64(i)), byte(w.there))
+		}
+	}
+	key.offers = string(text)
+	if known, ok := l.views.Load(key); ok {
+		return known.(*view)
+	}
 	v := &view{conditions: readiness(c.qemu, c.libvirt, l)}
 	v.ready = met(v.conditions)
 	for i := range l.offers {
@@ -63,7 +83,8 @@ func newView(c *deviceClass, l *layout, ways []way) *view {
 			v.bad = append(v.bad, i)
 		}
 	}
-	return v
+	kept, _ := l.views.LoadOrStore(key, v)
+	return kept.(*view)
 }
 
 // tier is the best offers there are, by outcome.

@@ -69,24 +69,24 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	case r.Mode != api.Observe && r.Mode != api.Manage:
 		return nil, api.NewProblem(api.BadRequest, "the mode %q is neither observe nor manage", r.Mode)
 	}
-	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
+	known, _ := s.view.static(r.Own.Static)
+	if known == nil {
+		return nil, api.NewProblem(api.NeedStatic, "the static part %s", r.Own.Static)
+	}
+	if err := r.Own.Validate(known); err != nil {
+		return nil, api.NewProblem(api.BadRequest, "%v", err)
+	}
+	rec := hostRecord{Own: r.Own.Thrifty(known), Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
 	one := &draft{value: pack(&rec), rec: rec}
 	s.view.drafts.add(name, one)
 	defer s.view.drafts.drop(name, one)
 	for range tries {
-		s.view.mu.RLock()
-		h, static, staticAt := s.view.hosts[name], s.view.statics[r.Own.Static], s.view.staticAt[r.Own.Static]
-		s.view.mu.RUnlock()
+		static, staticAt := s.view.static(r.Own.Static)
 		if static == nil {
 			return nil, api.NewProblem(api.NeedStatic, "the static part %s", r.Own.Static)
 		}
-		if err := r.Own.Validate(static); err != nil {
-			return nil, api.NewProblem(api.BadRequest, "%v", err)
-		}
-		if h == nil {
-			h = new(hostState)
-		}
+		h := s.view.state(name)
 		var list []store.Write
 		guards := []store.Guard{{Key: store.Key(store.Host, name), Revision: h.revision}}
 		if h.Own == nil || h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Own.Static != rec.Own.Static {
@@ -117,6 +117,23 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		}
 	}
 	return nil, errContended
+}
+
+// static is a static part that is there, and the revision that it was written at.
+func (v *view) static(hash string) (*inventory.Inventory, int64) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.statics[hash], v.staticAt[hash]
+}
+
+// state is what is known of a host, which may be nothing.
+func (v *view) state(name string) *hostState {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if h := v.hosts[name]; h != nil {
+		return h
+	}
+	return new(hostState)
 }
 
 // alive is what is written when a host is heard that this server did not hear

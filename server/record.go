@@ -91,13 +91,13 @@ func (d *drafts) drop(host string, one *draft) {
 	}
 }
 
-// read is the record, from the draft if it is that one.
-func (d *drafts) read(r *store.Record, host string) (hostRecord, error) {
+// of is the draft that a record is, nil for none.
+func (d *drafts) of(r *store.Record, host string) *draft {
 	d.mu.Lock()
 	one := d.list[host]
 	d.mu.Unlock()
 	if one != nil && !r.Gone && bytes.Equal(one.value, r.Value) {
-		return one.rec, nil
+		return one
 	}
-	return decodeHost(r)
+	return nil
 }

@@ -118,14 +118,31 @@ func (v *view) takeStatic(r *store.Record, hash string) error {
 }
 
 func (v *view) takeHost(r *store.Record, name string) error {
-	rec, err := v.drafts.read(r, name)
-	if err != nil {
-		return err
-	}
 	h := v.host(name)
-	h.hostRecord, h.revision = rec, written(r)
+	h.revision = written(r)
+	if one := v.drafts.of(r, name); one != nil {
+		h.hostRecord = one.rec
+	} else {
+		rec, err := decodeHost(r)
+		if err != nil {
+			return err
+		}
+		h.hostRecord = rec
+		v.thrift(h)
+	}
 	put(v.hosts, name, h, r.Gone && h.liveRevision == 0)
 	return nil
+}
+
+// thrift has a host that nobody else knows yet take less memory, if its static part
+// is known.
+func (v *view) thrift(h *hostState) {
+	if h.Own == nil {
+		return
+	}
+	if static := v.statics[h.Own.Static]; static != nil && h.Own.Fits(static) == nil {
+		h.Own = h.Own.Thrifty(static)
+	}
 }
 
 func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) error {

@@ -178,6 +178,9 @@ func (v *view) load(records []store.Record, revision int64) {
 	for i := range records {
 		v.take(&records[i], dirty)
 	}
+	for _, h := range v.hosts { // which came before their static parts
+		v.thrift(h)
+	}
 	v.learn()
 	v.step(revision)
 	v.wakeMu.Lock()

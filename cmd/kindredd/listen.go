@@ -195,10 +195,11 @@ func listenUnix(name string) (net.Listener, error) {
 }
 
 // headers is how much of the headers of answers a connection may remember, in
-// bytes. Each agent has a connection for ever, and asks seldom: memory is worth
-// more than bytes. Of requests it remembers what clients think that it does: they
-// begin before they are told.
-const headers = 256
+// bytes: nothing, the least that can be said. Each agent has a connection for ever,
+// and asks seldom: memory is worth more than bytes. Of requests it remembers what
+// clients think that it does, for they begin before they are told; ours let it
+// remember nothing.
+const headers = 1
 
 // goodbye is how long requests under way may take when the server stops.
 const goodbye = 3 * time.Second
