@@ -2,7 +2,10 @@
 
 package fleet
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // list is a sorted list that never changes: each change makes another one,
 // which shares with it all but the piece concerned. Whoever reads the old one
@@ -15,12 +18,20 @@ type list[T any] struct {
 
 type piece[T any] struct{ items []T }
 
-// A piece that grows beyond pieceMax is cut in two.
-const pieceMax = 256
+// A piece that grows beyond pieceMax is cut in two, in a short list earlier: a
+// change copies one piece, and a word for each of the others.
+const (
+	pieceMin = 32
+	pieceMax = 256
+)
+
+func pieceMost(size int) int {
+	return min(max(int(math.Sqrt(float64(size))), pieceMin), pieceMax)
+}
 
 func newList[T any](order func(a, b T) int, sorted []T) list[T] {
 	l := list[T]{order: order, size: len(sorted)}
-	for part := range slices.Chunk(sorted, pieceMax/2) {
+	for part := range slices.Chunk(sorted, pieceMost(len(sorted))*3/4) {
 		l.pieces = append(l.pieces, &piece[T]{slices.Clip(part)})
 	}
 	return l
@@ -88,7 +99,7 @@ func (l *list[T]) put(x T) {
 	l.size++
 	items := make([]T, 0, len(old)+1)
 	items = append(append(append(items, old[:i]...), x), old[i:]...)
-	if len(items) <= pieceMax {
+	if len(items) <= pieceMost(l.size) {
 		l.pieces[p] = &piece[T]{items}
 		return
 	}
