@@ -45,8 +45,11 @@ func (a *Agent) reconcile(ctx context.Context, m Managed) {
 			a.Log.Warn("carry out assignments", "err", err)
 		}
 		wait := a.Poll
-		if err != nil || !settled {
+		switch {
+		case err != nil:
 			wait = retry.wait()
+		case !settled: // that a device was closed nobody tells: it is looked for
+			wait = min(wait, retry.wait())
 		}
 		again.Reset(wait)
 	}

@@ -93,7 +93,7 @@ func (m Manager) Move(ctx context.Context, g *vm.Guest, devices map[string]strin
 	if err := m.arrived(ctx); err != nil {
 		return nil, err
 	}
-	end := &vm.End{Bytes: &last.RAM.Transferred}
+	end := &vm.End{Bytes: &last.RAM.Transferred, Open: m.Target == nil}
 	if last.Took != nil {
 		end.Took = new(time.Duration(*last.Took) * time.Millisecond)
 	}

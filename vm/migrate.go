@@ -56,7 +56,7 @@ func (v *Migration) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, v.stayed(ctx, m, err)
 	}
-	done, err := v.completed(ctx, m)
+	done, err := v.completed(ctx, m, end != nil && end.Open)
 	return &Result{done, end}, err
 }
 
@@ -98,7 +98,7 @@ func (v *Migration) stayed(ctx context.Context, m *api.Migration, why error) err
 	if err != nil {
 		return fmt.Errorf("%w; %s runs on, and migration %s is left to its deadline: %w", why, v.Guest.Name, m.ID, err)
 	}
-	return why
+	return fmt.Errorf("%s stays on %s: %w", v.Guest.Name, m.Source, why)
 }
 
 // witness is how long the target's own word is waited for: only there it can be
@@ -106,8 +106,8 @@ func (v *Migration) stayed(ctx context.Context, m *api.Migration, why error) err
 const witness = 10 * time.Second
 
 // completed tells the fleet that the guest runs on the target, unless the target
-// does, and waits until the source is cleared.
-func (v *Migration) completed(ctx context.Context, m *api.Migration) (*api.Migration, error) {
+// does, and waits until the source is cleared, unless its devices stay open.
+func (v *Migration) completed(ctx context.Context, m *api.Migration, open bool) (*api.Migration, error) {
 	begin := time.Now()
 	said := false
 	for last := m; ; {
@@ -118,7 +118,7 @@ func (v *Migration) completed(ctx context.Context, m *api.Migration) (*api.Migra
 			v.see(last)
 		}
 		switch {
-		case err == nil && last.State.Over():
+		case err == nil && (last.State.Over() || open && last.State == api.Completing):
 			return last, nil
 		case err == nil && last.State == api.Completing:
 			said = true

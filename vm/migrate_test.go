@@ -21,6 +21,7 @@ const gpu = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
 type manager struct {
 	vm.Manager
 	ends    error
+	open    bool
 	asked   bool
 	devices map[string]string
 	to      vm.Target
@@ -37,7 +38,7 @@ func (m *manager) Move(ctx context.Context, _ *vm.Guest, devices map[string]stri
 	if m.ends != nil {
 		return nil, m.ends
 	}
-	return &vm.End{Took: new(10 * time.Second)}, nil
+	return &vm.End{Took: new(10 * time.Second), Open: m.open}, nil
 }
 
 // TestRun: how a VM's migration ends, and what the fleet is told.
@@ -47,6 +48,7 @@ func TestRun(t *testing.T) {
 		fleet   *vmtest.Fleet
 		guest   *vm.Guest
 		ends    error         // of the manager
+		open    bool          // the manager keeps the source's devices open
 		follows time.Duration // when the target says that the VM runs; 0: nobody does
 		stop    time.Duration // when nobody wants to wait any more
 
@@ -57,10 +59,11 @@ func TestRun(t *testing.T) {
 	}{
 		"it goes":                {fleet: &vmtest.Fleet{Takes: time.Second}, said: "begin m1, hand-over m1, complete without proof m1", asked: true, state: api.Completed},
 		"and the target says so": {fleet: &vmtest.Fleet{Takes: time.Second}, follows: 12 * time.Second, said: "begin m1, hand-over m1, complete m1", asked: true, state: api.Completed},
+		"and is not cleared":     {fleet: &vmtest.Fleet{Takes: 20 * time.Second}, open: true, said: "begin m1, hand-over m1, complete without proof m1", asked: true, state: api.Completing},
 		"begun before":           {fleet: &vmtest.Fleet{Known: []*api.Migration{vmtest.Begun("x", api.Prepared, "desk", gpu, "b")}}, said: "hand-over x, complete without proof x", asked: true, state: api.Completed},
 		"from another host": {fleet: &vmtest.Fleet{Known: []*api.Migration{{ID: "x", State: api.Prepared, Owner: "desk", Source: "c", Target: "b", Devices: []api.MigrationDevice{{Source: gpu, Target: "y"}}}}},
 			said: "begin m2, hand-over m2, complete without proof m2", asked: true, state: api.Completed},
-		"it stays":            {fleet: new(vmtest.Fleet), ends: &vm.Stayed{Err: errors.New("no route")}, says: "no route", said: "begin m1, hand-over m1, abort m1", asked: true},
+		"it stays":            {fleet: new(vmtest.Fleet), ends: &vm.Stayed{Err: errors.New("no route")}, says: "desk stays on a: no route", said: "begin m1, hand-over m1, abort m1", asked: true},
 		"refused by a driver": {fleet: new(vmtest.Fleet), ends: &vm.Stayed{Err: errors.New("load failed"), Rejected: "EINVAL"}, says: "load failed", said: "begin m1, hand-over m1, abort m1", asked: true},
 		"nobody knows":        {fleet: new(vmtest.Fleet), ends: errors.New("connection lost"), says: "not known where desk runs", said: "begin m1, hand-over m1", asked: true},
 		"stopped by its user": {fleet: new(vmtest.Fleet), stop: 4 * time.Second, says: "canceled", said: "begin m1, hand-over m1, abort m1", asked: true},
@@ -81,7 +84,7 @@ func TestRun(t *testing.T) {
 				if c.guest == nil {
 					c.guest = &vm.Guest{Name: "desk", State: vm.Running, Devices: []vm.Device{{ID: gpu, Mdev: true}}}
 				}
-				m := &manager{ends: c.ends}
+				m := &manager{ends: c.ends, open: c.open}
 				var seen []string
 				told := 0
 				run := &vm.Migration{

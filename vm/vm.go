@@ -104,6 +104,9 @@ type End struct {
 	Downtime *time.Duration `json:"downtime,omitempty"`
 	Bytes    *int64         `json:"bytes,omitempty"`
 	Device   *int64         `json:"device_bytes,omitempty"`
+	// Open says that the source's manager keeps the devices open until somebody
+	// ends it: the source cannot be cleared before.
+	Open bool `json:"source_open,omitempty"`
 }
 
 // Fleet is the server, as a client asks it.

@@ -194,6 +194,9 @@ func printVMEnd(cmd *cobra.Command, g *vm.Guest, r *vm.Result) {
 			cmd.Println()
 		}
 	}
+	if r.End != nil && r.End.Open {
+		cmd.Println("The source's QEMU still has its devices open: end it, and they are removed.")
+	}
 	t := newTable("WAS", "IS")
 	for _, d := range r.Migration.Devices {
 		t.add(d.Source, d.Target)
