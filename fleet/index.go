@@ -33,6 +33,18 @@ func NewIndex(engine *compat.Engine) *Index {
 // Fleet is the fleet at this moment.
 func (x *Index) Fleet() *Fleet { return x.now.Load() }
 
+// spare is how many kinds may be kept of what is no more, so that a small fleet
+// is not forever made anew.
+const spare = 1 << 14
+
+// Outgrown reports whether most of the kinds that the index keeps are of hosts,
+// devices and suppositions that are no more: to make another index of the hosts
+// costs less then than to keep this one.
+func (x *Index) Outgrown() bool {
+	f := x.now.Load()
+	return f.kinds.size() > 2*(f.hosts.size+f.ids.size)+spare
+}
+
 // Static makes the static part of some hosts' inventories known, and returns
 // its digest. It is not to be changed afterwards.
 func (x *Index) Static(static *inventory.Inventory) (string, error) {

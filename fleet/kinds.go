@@ -16,7 +16,7 @@ import (
 
 // kinds is what the hosts of a fleet have in common: offers, devices and whole
 // hosts that are alike are kept once, and each pair of them is judged once. It
-// only grows; numbers are given in order and never again. Writers take turns by
+// only grows (see [Index.Outgrown]); numbers are given in order and never again. Writers take turns by
 // the lock, readers need none.
 type kinds struct {
 	engine  *compat.Engine
@@ -39,6 +39,13 @@ func newKinds(engine *compat.Engine) *kinds {
 		engine: engine, makes: make(map[string]*hostMake), layouts: make(map[string]*layout), offers: make(map[compat.Class]*offer),
 		sources: make(map[sourceKey]*source), devices: make(map[deviceKey]*deviceClass), known: make(map[[16]byte]*content), seen: make(map[seenKey]*deviceClass), fresh: make(map[*offer]*source), moves: make(map[[2]*layout][]int),
 	}
+}
+
+// size is how many of them are kept.
+func (k *kinds) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.makes) + len(k.byID) + len(k.sources) + len(k.devices) + len(k.known) + len(k.seen) + len(k.moves)
 }
 
 // hostMake is the static part of inventories that have it in common.

@@ -201,7 +201,7 @@ func (v *view) apply(changes []store.Record, revision int64) {
 		v.take(&changes[i], dirty)
 		proved = proved || strings.HasPrefix(changes[i].Key, store.Proof+"/")
 	}
-	if proved {
+	if proved || v.index.Load().Outgrown() {
 		v.learn()
 	} else {
 		v.show(v.index.Load(), dirty)
@@ -216,7 +216,8 @@ func (v *view) step(revision int64) {
 	v.arrivals.reach(v.revision)
 }
 
-// learn makes the index anew: what is known of drivers changed.
+// learn makes the index anew: what is known of drivers changed, or it has become
+// too large.
 func (v *view) learn() {
 	v.engine = compat.NewEngine(v.catalogs, v.known())
 	v.counted = make(map[string]bool)
