@@ -137,6 +137,7 @@ func (f *Fleet) with(news []*host, gone []string) *Fleet {
 	next := *f
 	next.offers = f.kinds.all()
 	next.cells = slices.Clone(f.cells)
+	next.hosts, next.ids, next.ages = f.hosts.opened(), f.ids.opened(), f.ages.opened()
 	for _, name := range gone {
 		if h := next.host(name); h != nil {
 			next.change(h, nil)
@@ -238,13 +239,13 @@ func build(k *kinds, all []*host) *Fleet {
 }
 
 // change replaces one host by another of that name; either may be nil. The
-// fleet is not yet anybody else's.
+// fleet is not yet anybody else's, and its lists are opened.
 func (f *Fleet) change(old, h *host) {
 	switch {
 	case h == nil:
-		f.hosts = f.hosts.without(old)
+		f.hosts.drop(old)
 	default:
-		f.hosts = f.hosts.with(h)
+		f.hosts.put(h)
 	}
 	if old != nil && old.origin == inventory.FromSimulator {
 		f.simulated--
@@ -270,11 +271,12 @@ func (f *Fleet) change(old, h *host) {
 func (f *Fleet) changeAges(old, h *host) {
 	switch {
 	case old == nil:
-		f.ages = f.ages.with(h.age())
+		f.ages.put(h.age())
 	case h == nil:
-		f.ages = f.ages.without(old.age())
+		f.ages.drop(old.age())
 	case !old.taken.Equal(h.taken):
-		f.ages = f.ages.moved(old.age(), h.age())
+		f.ages.drop(old.age())
+		f.ages.put(h.age())
 	}
 }
 
@@ -285,14 +287,14 @@ func (f *Fleet) changeIDs(old, h *host) {
 	if old != nil {
 		for at := range old.devices {
 			if id := old.devices[at].id; !has(h, id) {
-				f.ids = f.ids.without(reference{strings.ToLower(id), old.name})
+				f.ids.drop(reference{strings.ToLower(id), old.name})
 			}
 		}
 	}
 	if h != nil {
 		for at := range h.devices {
 			if id := h.devices[at].id; !has(old, id) {
-				f.ids = f.ids.with(reference{strings.ToLower(id), h.name})
+				f.ids.put(reference{strings.ToLower(id), h.name})
 			}
 		}
 	}

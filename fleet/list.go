@@ -56,29 +56,37 @@ func (l *list[T]) get(x T) (item T, ok bool) {
 	return l.pieces[p].items[i], true
 }
 
+// opened is a list of the same items that is nobody else's, so that put and drop
+// may change it.
+func (l list[T]) opened() list[T] {
+	l.pieces = slices.Clone(l.pieces)
+	return l
+}
+
 // with is the list with x in it, in the place of an equal item if there is one.
 func (l list[T]) with(x T) list[T] {
-	l.pieces = slices.Clone(l.pieces)
+	l = l.opened()
 	l.put(x)
 	return l
 }
 
 // without is the list without the item equal to x.
 func (l list[T]) without(x T) list[T] {
-	l.pieces = slices.Clone(l.pieces)
+	l = l.opened()
 	l.drop(x)
 	return l
 }
 
 // moved is the list without one item and with another.
 func (l list[T]) moved(from, to T) list[T] {
-	l.pieces = slices.Clone(l.pieces)
+	l = l.opened()
 	l.drop(from)
 	l.put(to)
 	return l
 }
 
-// put and drop change the list, whose pieces nobody else has.
+// put and drop change a list that was opened. Pieces may be others' too: they are
+// replaced, not changed.
 func (l *list[T]) put(x T) {
 	if len(l.pieces) == 0 {
 		l.pieces, l.size = []*piece[T]{{[]T{x}}}, 1

@@ -30,7 +30,7 @@ func (o *Own) ReadPlain(r *plainjson.Reader) {
 			o.Creatable = r.Text()
 		case "devices":
 			if !r.Null() {
-				o.Devices = make([]Device, 0, 8)
+				o.Devices = make([]Device, 0, r.Count(`"in_use":`)) // which every device has
 				r.List(func() {
 					o.Devices = append(o.Devices, Device{})
 					o.Devices[len(o.Devices)-1].readPlain(r)

@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"slices"
+	"time"
 
 	"kindred/api"
 	"kindred/server/store"
@@ -40,6 +41,11 @@ const (
 	mostWrites = 60
 	mostBytes  = 1 << 20
 )
+
+// pace is how long there is from a transaction in which several writes went together
+// to the next, at least: what comes meanwhile goes together too. Writes that come one
+// after the other do not wait.
+const pace = 10 * time.Millisecond
 
 // together commits as [Server.commit] does, in one transaction with what others
 // want to be written at that moment: a thousand hosts that report at once do not
@@ -108,6 +114,7 @@ func (b *batch) add(w *write) {
 // write commits what comes until the context ends.
 func (s *Server) write(ctx context.Context) {
 	var waiting []*write
+	var next time.Time // there is no hurry before
 	for {
 		b := newBatch(waiting)
 		if len(b.now) == 0 {
@@ -118,17 +125,32 @@ func (s *Server) write(ctx context.Context) {
 				b.add(w)
 			}
 		}
-	more:
-		for len(b.now)+len(b.later) < mostWrites {
-			select {
-			case w := <-s.writes:
-				b.add(w)
-			default:
-				break more
-			}
+		b.collect(s.writes, time.Until(next))
+		if len(b.now) > 1 {
+			next = time.Now().Add(pace)
 		}
 		s.writeBatch(ctx, b.now)
 		waiting = b.later
+	}
+}
+
+// collect takes what comes until the time is over, and what is there then.
+func (b *batch) collect(from <-chan *write, wait time.Duration) {
+	over := time.NewTimer(max(wait, 0))
+	defer over.Stop()
+	for len(b.now)+len(b.later) < mostWrites {
+		select {
+		case w := <-from:
+			b.add(w)
+			continue
+		default:
+		}
+		select {
+		case w := <-from:
+			b.add(w)
+		case <-over.C:
+			return
+		}
 	}
 }
 

@@ -33,6 +33,9 @@ func (r *Reader) End() bool {
 	return !r.bad && len(bytes.TrimRight(r.text[r.at:], "\n")) == 0
 }
 
+// Count is how often something is in what was not read yet, as a hint for memory.
+func (r *Reader) Count(what string) int { return bytes.Count(r.text[r.at:], []byte(what)) }
+
 // next reports whether the next byte is that one, and goes beyond it if so.
 func (r *Reader) next(c byte) bool {
 	if r.bad || r.at >= len(r.text) || r.text[r.at] != c {
