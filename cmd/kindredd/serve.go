@@ -71,15 +71,7 @@ and of which a copy belongs into a safe: a backup of the store does not have it.
 	return cmd
 }
 
-// garbage is how much of what is not needed any more may be in memory, in percent
-// of what is: most of a server's memory is the fleet and its agents' connections,
-// which stay.
-const garbage = 40
-
 func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	if opts.ttl < 0 || opts.interval < 0 || opts.timeout < 0 {
 		return usage(cmd, errors.New("a time span is negative"))
 	}
@@ -121,6 +113,7 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var all sync.WaitGroup
+	all.Go(func() { collectEarly(ctx) })
 	all.Go(func() {
 		err := s.Run(ctx, func() {
 			all.Go(func() { stop(listeners.serve(ctx, s.Handler(), own)) })
