@@ -93,7 +93,7 @@ func (m Manager) Move(ctx context.Context, g *vm.Guest, devices map[string]strin
 		return nil, m.failed(context.WithoutCancel(ctx), d, err)
 	}
 	took := time.Since(begin)
-	end := &vm.End{Took: &took}
+	end := &vm.End{Took: &took, Followed: true} // by the hook
 	m.completed(context.WithoutCancel(ctx), d, end)
 	return end, nil
 }

@@ -56,7 +56,7 @@ func (v *Migration) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, v.stayed(ctx, m, err)
 	}
-	done, err := v.completed(ctx, m, end != nil && end.Open)
+	done, err := v.completed(ctx, m, end)
 	return &Result{done, end}, err
 }
 
@@ -101,14 +101,17 @@ func (v *Migration) stayed(ctx context.Context, m *api.Migration, why error) err
 	return fmt.Errorf("%s stays on %s: %w", v.Guest.Name, m.Source, why)
 }
 
-// witness is how long the target's own word is waited for: only there it can be
-// seen whether the drivers took the state.
+// witness is how long the target's own word is waited for, where one may come:
+// only there it can be seen whether the drivers took the state.
 const witness = 10 * time.Second
 
 // completed tells the fleet that the guest runs on the target, unless the target
 // does, and waits until the source is cleared, unless its devices stay open.
-func (v *Migration) completed(ctx context.Context, m *api.Migration, open bool) (*api.Migration, error) {
-	begin := time.Now()
+func (v *Migration) completed(ctx context.Context, m *api.Migration, end *End) (*api.Migration, error) {
+	begin, wait := time.Now(), time.Duration(0)
+	if end.Followed {
+		wait = witness
+	}
 	said := false
 	for last := m; ; {
 		var failed error
@@ -118,11 +121,11 @@ func (v *Migration) completed(ctx context.Context, m *api.Migration, open bool) 
 			v.see(last)
 		}
 		switch {
-		case err == nil && (last.State.Over() || open && last.State == api.Completing):
+		case err == nil && (last.State.Over() || end.Open && last.State == api.Completing):
 			return last, nil
 		case err == nil && last.State == api.Completing:
 			said = true
-		case !said && time.Since(begin) > witness:
+		case !said && time.Since(begin) >= wait:
 			failed = Insist(ctx, func(ctx context.Context) error {
 				_, err := v.Fleet.CompleteWith(ctx, m.ID, &api.Completion{NoProof: true})
 				return err

@@ -38,7 +38,7 @@ func (m *manager) Move(ctx context.Context, _ *vm.Guest, devices map[string]stri
 	if m.ends != nil {
 		return nil, m.ends
 	}
-	return &vm.End{Took: new(10 * time.Second), Open: m.open}, nil
+	return &vm.End{Took: new(10 * time.Second), Open: m.open, Followed: !m.open}, nil
 }
 
 // TestRun: how a VM's migration ends, and what the fleet is told.

@@ -107,6 +107,9 @@ type End struct {
 	// Open says that the source's manager keeps the devices open until somebody
 	// ends it: the source cannot be cleared before.
 	Open bool `json:"source_open,omitempty"`
+	// Followed says that on the target somebody may watch the VM, who knows better
+	// how the move ended.
+	Followed bool `json:"-"`
 }
 
 // Fleet is the server, as a client asks it.
