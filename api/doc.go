@@ -90,6 +90,7 @@ const (
 	MaxBody    = 1 << 20 // of a request, but a static part
 	MaxStatic  = 8 << 20 // of a static part, before it is compressed
 	MaxLong    = 8 << 20 // of a question over the whole fleet: it may name owners and hosts
+	MaxFrame   = 1 << 20 // of an answer that a client takes at once: each further piece waits for its turn
 	MaxPage    = 1000    // things in one answer
 	MaxDevices = 32      // of one claim
 )

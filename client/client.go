@@ -61,7 +61,7 @@ func New(addresses []string, config *tls.Config) (*Client, error) {
 		t := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
 		// All requests share a connection. One of which something between has lost sight
 		// would take every request for a quarter of an hour: it is asked for a sign of life.
-		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second, MaxEncoderHeaderTableSize: headers}
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second, MaxEncoderHeaderTableSize: headers, MaxReadFrameSize: api.MaxFrame}
 		s := server{name: a, base: strings.TrimSuffix(a, "/"), http: &http.Client{Transport: t}}
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
 			s.base = "http://kindred"

@@ -107,13 +107,23 @@ func (k *kinds) host(m *hostMake, own *inventory.Own, before *host) (*host, erro
 		if err != nil {
 			return nil, err
 		}
-		id := d.ID
-		if i := len(h.devices); before != nil && i < len(before.devices) && before.devices[i].id == id {
-			id = before.devices[i].id // the text that is kept already
+		next := device{id: d.ID, use: d.InUse, content: c, class: class}
+		if was := before.at(len(h.devices), d.ID); was != nil && before.make == m && was.content == c && before.layout.parents[was.parent].name == d.Parent {
+			next.id, next.parent, next.typ = was.id, was.parent, was.typ // the text that is kept already
+		} else {
+			next = newDevice(m, d.ID, d.Parent, d.InUse, c, class)
 		}
-		h.devices = append(h.devices, newDevice(m, id, d.Parent, d.InUse, c, class))
+		h.devices = append(h.devices, next)
 	}
 	return h, nil
+}
+
+// at is the device at a place of the list if it has that id, else nil.
+func (h *host) at(i int, id string) *device {
+	if h == nil || i >= len(h.devices) || h.devices[i].id != id {
+		return nil
+	}
+	return &h.devices[i]
 }
 
 func newDevice(m *hostMake, id, parent string, use inventory.Answer, c *content, class *deviceClass) device {

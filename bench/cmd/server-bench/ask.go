@@ -35,6 +35,7 @@ func newAsker(s *serving.Server, made *fleets.Fleet, conns int) (*asker, error) 
 		return nil, err
 	}
 	t := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: conns, DisableCompression: true}
+	t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: api.MaxFrame} // as package client asks
 	return &asker{made: made, address: s.TLS + api.PathTargets, http: &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
 
