@@ -29,8 +29,9 @@ import (
 // joining is how many hosts connect at once.
 const joining = 128
 
-// garbage is how much of what the hosts do not need any more may be in memory, in
-// percent of what they need.
+// garbage is how much of what the load's processes do not need any more may be in
+// memory, in percent of what they need: memory is what there is more of here than of
+// processors, and what they stand for are other machines.
 const garbage = 800
 
 // hosts are all agents of a fleet, in a process of their own. Each has its
@@ -84,8 +85,6 @@ type word struct {
 // runHosts is the process: a job from in, a word when all have joined, changes
 // from the next line of in on, a word about them at its end.
 func runHosts(ctx context.Context, in io.Reader, out io.Writer) error {
-	// Ten thousand machines would each have a small heap. Memory is what there is more
-	// of here than of processors, of which the server shall have its part.
 	debug.SetGCPercent(garbage)
 	lines, say := bufio.NewScanner(in), json.NewEncoder(out)
 	h := new(hosts)

@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,7 @@ type run struct {
 }
 
 func measure(ctx context.Context, o *options) (err error) {
+	debug.SetGCPercent(garbage)
 	r := &run{options: o}
 	if r.made, err = fleets.New(o.seed, o.size); err != nil {
 		return err
@@ -61,6 +63,9 @@ func measure(ctx context.Context, o *options) (err error) {
 			err = errors.Join(err, r.server.Stop())
 		}
 	}()
+	if err := serving.Yield(r.server.PID, serverNice); err != nil {
+		return err
+	}
 	if err := r.server.Learn(ctx, key, r.made); err != nil {
 		return err
 	}
@@ -153,6 +158,14 @@ func (r *run) again(ctx context.Context) error {
 	return nil
 }
 
+// Ten thousand machines, and those who ask, have processors of their own. On this
+// one the server goes before the hosts, and who asks, who needs little, before
+// both: what he does with an answer is not the server's time.
+const (
+	serverNice = 5
+	hostsNice  = 10
+)
+
 // load is the hosts' process.
 type load struct {
 	command *exec.Cmd
@@ -166,9 +179,7 @@ func startLoad(ctx context.Context, j *job) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Ten thousand machines have processors of their own: those of this one go to the
-	// server first.
-	l := &load{command: exec.CommandContext(ctx, "nice", "-n", "10", self, hostsProcess)}
+	l := &load{command: exec.CommandContext(ctx, self, hostsProcess)}
 	l.command.Stderr = os.Stderr
 	l.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if l.in, err = l.command.StdinPipe(); err != nil {
@@ -181,6 +192,9 @@ func startLoad(ctx context.Context, j *job) (*load, error) {
 	l.out = bufio.NewScanner(out)
 	if err := l.command.Start(); err != nil {
 		return nil, fmt.Errorf("start the hosts' process: %w", err)
+	}
+	if err := serving.Yield(l.command.Process.Pid, hostsNice); err != nil {
+		return nil, errors.Join(err, l.end())
 	}
 	return l, json.NewEncoder(l.in).Encode(j)
 }
