@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 )
@@ -112,73 +110,6 @@ func (o *Own) Validate(static *Inventory) error {
 		return err
 	}
 	return validateDevices(o.Devices, func(name string) bool { return static.Parent(name) != nil })
-}
-
-// Thrifty says the same in less memory: text and attributes that the static part
-// has too are shared with it, and lists have no room to grow. It fits the static
-// part, and neither is changed afterwards.
-func (o *Own) Thrifty(static *Inventory) *Own {
-	t := *o
-	t.Available, t.Devices = exact(o.Available), exact(o.Devices)
-	for i := range t.Devices {
-		d := &t.Devices[i]
-		p := static.Parent(d.Parent)
-		d.Parent = p.Name
-		share(&d.Driver, p.Driver)
-		d.Kind, d.InUse = constant(d.Kind, Mdev, VF), constant(d.InUse, Yes, No, Unknown)
-		if d.Contract != nil {
-			c := *d.Contract
-			d.Contract = &c
-			if c.Host == t.Host {
-				c.Host = t.Host
-			}
-		}
-		for j := range p.Types {
-			if p.Types[j].TypeName == d.Type {
-				d.shareType(&p.Types[j])
-			}
-		}
-	}
-	return &t
-}
-
-// shareType shares what a device has in common with the type that it is of.
-func (d *Device) shareType(t *Type) {
-	d.Type = t.TypeName
-	c := d.Contract
-	if c == nil || c.Type != t.TypeName {
-		return
-	}
-	c.Type = t.TypeName
-	share(&c.Label, t.Label)
-	share(&c.DeviceAPI, t.DeviceAPI)
-	a, b := &c.TypeAttributes, &t.Attributes
-	if a.Complete == b.Complete && slices.Equal(a.Unread, b.Unread) && maps.Equal(a.Values, b.Values) {
-		*a = *b
-	}
-}
-
-// share takes the other value where both are equal.
-func share(v *Value, other Value) {
-	if *v == other {
-		*v = other
-	}
-}
-
-// constant is the one of the constants that is equal, if one is.
-func constant[T comparable](v T, constants ...T) T {
-	if i := slices.Index(constants, v); i >= 0 {
-		return constants[i]
-	}
-	return v
-}
-
-// exact is a copy of a list that has no room to grow.
-func exact[T any](list []T) []T {
-	if list == nil {
-		return nil
-	}
-	return append(make([]T, 0, len(list)), list...)
 }
 
 // Join puts an inventory together again from its parts, which have to fit.

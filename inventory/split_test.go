@@ -39,9 +39,6 @@ func TestSplit(t *testing.T) {
 		if diff := cmp.Diff(inv, Join(static, own), values); diff != "" {
 			t.Errorf("%s (-whole +joined):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(own, own.Thrifty(static), values); diff != "" {
-			t.Errorf("%s (-own +thrifty):\n%s", name, diff)
-		}
 		twin, _ := Decode(data)
 		twin.Host.Name, twin.Devices, twin.Taken = "twin", nil, time.Time{}
 		for i := range twin.Parents {
@@ -71,39 +68,6 @@ func TestSplit(t *testing.T) {
 			if _, ok := errors.AsType[*Error](ownOther.Fits(static)); !ok {
 				t.Errorf("%s: a counter is missing, and it fits", name)
 			}
-		}
-	}
-}
-
-// TestThrifty: what a device has in common with its type is shared with it, what it
-// has of its own is not, and the whole says the same.
-func TestThrifty(t *testing.T) {
-	attributes := func(version string) Attributes {
-		a := Attributes{Complete: true}
-		a.Set("version", version)
-		return a
-	}
-	name := TypeName{Namespace: "acme", Name: "v1"}
-	static := &Inventory{Parents: []Parent{{Name: "card", Driver: Of("acme"), Types: []Type{{TypeName: name, Label: Of("V1"), DeviceAPI: Of("vfio-pci"), Attributes: attributes("1.0")}}}}}
-	contract := func(version string) *Contract {
-		return &Contract{Type: name, Label: Of("V1"), DeviceAPI: Of("vfio-pci"), TypeAttributes: attributes(version), Host: "h"}
-	}
-	own := &Own{Host: "h", Available: append(make([]int, 0, 9), 3), Creatable: "y", Devices: append(make([]Device, 0, 9),
-		Device{ID: "a", Kind: Mdev, Parent: "card", Type: name, Driver: Of("acme"), InUse: Yes, Contract: contract("1.0")},
-		Device{ID: "b", Kind: "new", Parent: "card", Type: TypeName{Namespace: "acme", Name: "v2"}, Driver: None(), Contract: contract("2.0")},
-		Device{ID: "c", Kind: VF, Parent: "card", Type: name, Contract: contract("2.0")},
-	)}
-	got := own.Thrifty(static)
-	if diff := cmp.Diff(own, got, cmp.AllowUnexported(Value{})); diff != "" {
-		t.Errorf("(-own +thrifty):\n%s", diff)
-	}
-	if cap(got.Available) != 1 || cap(got.Devices) != 3 {
-		t.Errorf("room for %d counts and %d devices", cap(got.Available), cap(got.Devices))
-	}
-	static.Parents[0].Types[0].Attributes.Set("version", "seen")
-	for i, want := range []string{"seen", "2.0", "2.0"} {
-		if v := got.Devices[i].Contract.TypeAttributes.Values["version"].Text(); v != want {
-			t.Errorf("device %s: version %s, not %s", got.Devices[i].ID, v, want)
 		}
 	}
 }

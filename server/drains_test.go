@@ -725,7 +725,7 @@ func TestDrainStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	rack.say(t, s.Server)
-	if m, err := s.Migration(ctx, id); err != nil || m.State != api.Completed || s.view.hosts["rack-1"].Own.Devices[0].ID != dev1 {
+	if m, err := s.Migration(ctx, id); err != nil || m.State != api.Completed || s.view.hosts["rack-1"].own().Devices[0].ID != dev1 {
 		t.Fatalf("%+v, %v: the report is to be of before, and the migration over", m, err)
 	}
 	if err := s.CarryDrains(ctx); err != nil {

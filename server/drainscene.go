@@ -65,7 +65,7 @@ func (v *view) scene(d *drainRecord, f *fleet.Fleet) *scene {
 	l.attempts()
 	l.label()
 	for _, name := range d.wave() {
-		if h := v.hosts[name]; h != nil && h.Own != nil && f.Has(name) {
+		if h := v.hosts[name]; h != nil && h.Static != "" && f.Has(name) {
 			l.hosts = append(l.hosts, name)
 			l.look(name, h)
 		}
@@ -181,8 +181,9 @@ func (l *looker) keepApart(host string, o *fleet.Owner) {
 func (l *looker) look(name string, h *hostState) {
 	named := make(map[int]*fleet.Owner)
 	var list []*fleet.Owner
-	for i := range h.Own.Devices {
-		d := &h.Own.Devices[i]
+	own := h.own()
+	for i := range own.Devices {
+		d := &own.Devices[i]
 		if l.left(name, h, d) {
 			continue
 		}
@@ -352,10 +353,10 @@ func (v *view) builds(hosts []string) map[string]string {
 	all := make(map[string]string)
 	for _, name := range hosts {
 		h := v.hosts[name]
-		if h == nil || h.Own == nil || v.statics[h.Own.Static] == nil {
+		if h == nil || v.statics[h.Static] == nil {
 			continue
 		}
-		static := v.statics[h.Own.Static]
+		static := v.statics[h.Static]
 		what := []any{static.Host.Kernel, static.Modules}
 		for i := range static.Parents {
 			what = append(what, static.Parents[i].Firmware)

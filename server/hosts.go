@@ -76,7 +76,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	if err := r.Own.Validate(known); err != nil {
 		return nil, api.NewProblem(api.BadRequest, "%v", err)
 	}
-	rec := hostRecord{Own: r.Own.Thrifty(known), Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
+	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
 	text := r.Text()            // a record has the same members
 	if text == nil {
@@ -93,10 +93,10 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		h := s.view.state(name)
 		var list []store.Write
 		guards := []store.Guard{{Key: store.Key(store.Host, name), Revision: h.revision}}
-		if h.Own == nil || h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Own.Static != rec.Own.Static {
+		if h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Static != rec.Own.Static {
 			list = append(list, store.Write{Key: store.Key(store.Host, name), Value: one.value})
 		}
-		if h.Own == nil || h.Own.Static != r.Own.Static {
+		if h.Static != r.Own.Static {
 			if s.unused.has(r.Own.Static) {
 				if err := s.revive(ctx, r.Own.Static, static, staticAt); err != nil {
 					return nil, err
@@ -159,7 +159,7 @@ func (s *Server) Alive(ctx context.Context, name string, a *api.Alive) (*api.Rep
 	for range tries {
 		s.view.mu.RLock()
 		h := s.view.hosts[name]
-		known := h != nil && h.Own != nil && s.view.statics[h.Own.Static] != nil
+		known := h != nil && s.view.statics[h.Static] != nil
 		s.view.mu.RUnlock()
 		if !known || h.Version != a.Version {
 			return nil, api.NewProblem(api.NeedReport, "")
@@ -283,11 +283,8 @@ func (v *view) describe(name string) api.Host {
 		Name: name, State: h.live.State, Since: h.live.Since, Mode: h.Mode, Agent: h.Agent,
 		Claims: len(v.onTarget[name]), Leftover: h.Leftover, Revision: max(h.revision, h.liveRevision),
 	}
-	if h.Own == nil {
-		return host
-	}
-	host.Origin, host.Taken, host.Static, host.Devices = h.Own.Origin, h.Own.Taken, h.Own.Static, len(h.Own.Devices)
-	if static := v.statics[h.Own.Static]; static != nil {
+	host.Origin, host.Taken, host.Static, host.Devices = h.Origin, h.Taken, h.Static, h.Devices
+	if static := v.statics[h.Static]; static != nil {
 		host.Kernel, host.Parents = static.Host.Kernel.Release, len(static.Parents)
 		for i := range static.Parents {
 			host.Types += len(static.Parents[i].Types)
@@ -311,8 +308,8 @@ func (s *Server) Host(name string) (*api.HostDetail, error) {
 // lock.
 func (v *view) inventory(name string) *inventory.Inventory {
 	h := v.hosts[name]
-	if h == nil || h.Own == nil || v.statics[h.Own.Static] == nil {
+	if h == nil || v.statics[h.Static] == nil {
 		return nil
 	}
-	return inventory.Join(v.statics[h.Own.Static], h.Own)
+	return inventory.Join(v.statics[h.Static], h.own())
 }

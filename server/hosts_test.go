@@ -150,7 +150,7 @@ func TestUnusedStatics(t *testing.T) {
 	refers := func() string {
 		s.view.mu.RLock()
 		defer s.view.mu.RUnlock()
-		return s.view.hosts["a"].Own.Static
+		return s.view.hosts["a"].Static
 	}
 	build := func(name string) string {
 		t.Helper()

@@ -12,6 +12,7 @@ import (
 
 	"kindred/api"
 	"kindred/compat"
+	"kindred/inventory"
 	"kindred/server/store"
 )
 
@@ -370,14 +371,12 @@ func (s *Server) facts(m *api.Migration) facts {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	f := facts{now: s.now().UTC(), listed: true}
-	h := s.view.hosts[m.Target]
+	var there []inventory.Device
+	if h := s.view.hosts[m.Target]; h != nil && h.Static != "" {
+		there = h.own().Devices
+	}
 	for i := range m.Devices {
-		listed := false
-		if h != nil && h.Own != nil {
-			for j := range h.Own.Devices {
-				listed = listed || h.Own.Devices[j].ID == m.Devices[i].Target
-			}
-		}
+		listed := slices.ContainsFunc(there, func(d inventory.Device) bool { return d.ID == m.Devices[i].Target })
 		f.listed = f.listed && listed == (m.Devices[i].AtTarget != api.Gone)
 	}
 	for _, name := range []string{m.Source, m.Target} {

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"kindred/api"
+	"kindred/inventory"
 	"kindred/server/store"
 )
 
@@ -38,11 +40,20 @@ func pack(value any) []byte { return packed(encode(value)) }
 
 func packed(text []byte) []byte { return packer().EncodeAll(text, make([]byte, 0, len(text)/3)) }
 
-func unpack(data []byte, into any) error {
+func unpacked(data []byte) ([]byte, error) {
 	text, err := unpacker().DecodeAll(data, nil)
-	if err == nil {
-		err = json.Unmarshal(text, into)
+	if err != nil {
+		return nil, fmt.Errorf("read a compressed record: %w", err)
 	}
+	return text, nil
+}
+
+func unpack(data []byte, into any) error {
+	text, err := unpacked(data)
+	if err != nil {
+		return err
+	}
+	err = json.Unmarshal(text, into)
 	if err != nil {
 		return fmt.Errorf("read a compressed record: %w", err)
 	}
@@ -52,13 +63,42 @@ func unpack(data []byte, into any) error {
 // decodeHost reads a record of a host, also one that was written before they
 // were compressed.
 func decodeHost(r *store.Record) (rec hostRecord, err error) {
-	switch {
-	case r.Gone:
+	if r.Gone {
 		return rec, nil
-	case len(r.Value) > 0 && r.Value[0] == '{':
-		return rec, json.Unmarshal(r.Value, &rec)
 	}
-	return rec, unpack(r.Value, &rec)
+	text := r.Value
+	if len(text) == 0 || text[0] != '{' {
+		if text, err = unpacked(text); err != nil {
+			return rec, err
+		}
+	}
+	report := new(api.Report) // it has the same members
+	if err := report.Parse(text); err != nil {
+		return rec, fmt.Errorf("read a host's record: %w", err)
+	}
+	return hostRecord{Own: report.Own, Version: report.Version, Agent: report.Agent, Mode: report.Mode, Leftover: report.Leftover}, nil
+}
+
+// take takes a record of the host, which was read.
+func (h *hostState) take(rec *hostRecord, r *store.Record) {
+	h.Version, h.Agent, h.Mode, h.Leftover = rec.Version, rec.Agent, rec.Mode, rec.Leftover
+	h.Static, h.Origin, h.Taken, h.Devices = "", "", time.Time{}, 0
+	if rec.Own != nil {
+		h.Static, h.Origin, h.Taken, h.Devices = rec.Own.Static, rec.Own.Origin, rec.Own.Taken, len(rec.Own.Devices)
+	}
+	h.record, h.revision = r.Value, written(r)
+}
+
+// own is what the host reported last of its own, nil for nothing.
+func (h *hostState) own() *inventory.Own {
+	if h.Static == "" {
+		return nil
+	}
+	rec, err := decodeHost(&store.Record{Value: h.record})
+	if err != nil {
+		panic(fmt.Sprintf("a record that was read cannot be read again: %v", err))
+	}
+	return rec.Own
 }
 
 // drafts are reports that this server is writing: when they come back as changes

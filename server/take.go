@@ -15,29 +15,28 @@ import (
 )
 
 // take takes one record. Hosts whose answer it may change become dirty.
-func (v *view) take(r *store.Record, dirty map[string]bool) {
+func (v *view) take(r *store.Record, changed dirty) {
 	kind, name, _ := strings.Cut(r.Key, "/")
 	var err error
 	switch kind {
 	case store.Static:
 		err = v.takeStatic(r, name)
 	case store.Host:
-		err = v.takeHost(r, name)
-		dirty[name] = true
+		err = v.takeHost(r, name, changed)
 	case store.Live:
 		var live liveRecord
 		if err = decode(r, &live); err == nil {
 			h := v.host(name)
 			h.live, h.liveRevision = live, written(r)
 			put(v.hosts, name, h, r.Gone && h.revision == 0)
-			dirty[name] = true
+			changed.add(name)
 		}
 	case store.Claim:
-		err = v.takeClaim(r, name, dirty)
+		err = v.takeClaim(r, name, changed)
 	case store.Migration:
 		err = v.takeMigration(r, name)
 	case store.Canary:
-		err = v.takeCanary(r, name, dirty)
+		err = v.takeCanary(r, name, changed)
 	case store.Drain:
 		err = v.takeDrain(r, name)
 	case store.Owners:
@@ -117,38 +116,28 @@ func (v *view) takeStatic(r *store.Record, hash string) error {
 	return err
 }
 
-func (v *view) takeHost(r *store.Record, name string) error {
-	h := v.host(name)
-	h.revision = written(r)
+func (v *view) takeHost(r *store.Record, name string, changed dirty) error {
+	var rec hostRecord
 	if one := v.drafts.of(r, name); one != nil {
-		h.hostRecord = one.rec
+		rec = one.rec
 	} else {
-		rec, err := decodeHost(r)
-		if err != nil {
+		var err error
+		if rec, err = decodeHost(r); err != nil {
+			changed.add(name)
 			return err
 		}
-		h.hostRecord = rec
-		v.thrift(h)
 	}
+	h := v.host(name)
+	h.take(&rec, r)
 	put(v.hosts, name, h, r.Gone && h.liveRevision == 0)
+	changed[name] = rec.Own
 	return nil
 }
 
-// thrift has a host that nobody else knows yet take less memory, if its static part
-// is known.
-func (v *view) thrift(h *hostState) {
-	if h.Own == nil {
-		return
-	}
-	if static := v.statics[h.Own.Static]; static != nil && h.Own.Fits(static) == nil {
-		h.Own = h.Own.Thrifty(static)
-	}
-}
-
-func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) error {
+func (v *view) takeClaim(r *store.Record, id string, changed dirty) error {
 	if old := v.claims[id]; old != nil {
 		drop(v.onTarget, old.Target, id)
-		dirty[old.Target] = true
+		changed.add(old.Target)
 		delete(v.claims, id)
 	}
 	if r.Gone {
@@ -162,7 +151,7 @@ func (v *view) takeClaim(r *store.Record, id string, dirty map[string]bool) erro
 	v.claims[id] = c
 	if c.State != api.Ended {
 		add(v.onTarget, c.Target, id)
-		dirty[c.Target] = true
+		changed.add(c.Target)
 	}
 	return nil
 }
@@ -201,11 +190,11 @@ func (v *view) takeMigration(r *store.Record, id string) error {
 	return nil
 }
 
-func (v *view) takeCanary(r *store.Record, id string, dirty map[string]bool) error {
+func (v *view) takeCanary(r *store.Record, id string, changed dirty) error {
 	if old := v.canaries[id]; old != nil {
 		for _, host := range []string{old.From.Host, old.To.Host} {
 			drop(v.onCanary, host, id)
-			dirty[host] = true
+			changed.add(host)
 			v.wake(host)
 		}
 		delete(v.canaries, id)
@@ -223,7 +212,7 @@ func (v *view) takeCanary(r *store.Record, id string, dirty map[string]bool) err
 		if len(c.holds(host)) > 0 {
 			add(v.onCanary, host, id)
 		}
-		dirty[host] = true
+		changed.add(host)
 		v.wake(host)
 	}
 	return nil

@@ -71,9 +71,7 @@ func (v *view) unused(before map[string]idle, now time.Time) map[string]idle {
 	defer v.mu.RUnlock()
 	used := make(map[string]bool)
 	for _, h := range v.hosts {
-		if h.Own != nil {
-			used[h.Own.Static] = true
-		}
+		used[h.Static] = true
 	}
 	list := make(map[string]idle)
 	for hash := range v.statics {

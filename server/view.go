@@ -68,7 +68,17 @@ type migrationRecord struct {
 
 // hostState is what this server knows of a host. It does not change.
 type hostState struct {
-	hostRecord
+	Version, Agent string
+	Mode           api.Mode
+	Leftover       []string
+	// What is asked of the host's own part again and again. The rest is looked up in
+	// the record, which takes a tenth of the memory.
+	Static  string // empty: it has not reported
+	Origin  inventory.Origin
+	Taken   time.Time
+	Devices int
+
+	record       []byte // as it is stored
 	revision     int64
 	live         liveRecord
 	liveRevision int64
@@ -174,12 +184,10 @@ func (v *view) load(records []store.Record, revision int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.clear()
-	dirty := make(map[string]bool)
+	changed := make(dirty)
 	for i := range records {
-		v.take(&records[i], dirty)
-	}
-	for _, h := range v.hosts { // which came before their static parts
-		v.thrift(h)
+		v.take(&records[i], changed)
+		clear(changed) // all of them are looked at, one after the other
 	}
 	v.learn()
 	v.step(revision)
@@ -195,16 +203,16 @@ func (v *view) load(records []store.Record, revision int64) {
 func (v *view) apply(changes []store.Record, revision int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	dirty := make(map[string]bool)
+	changed := make(dirty)
 	proved := false
 	for i := range changes {
-		v.take(&changes[i], dirty)
+		v.take(&changes[i], changed)
 		proved = proved || strings.HasPrefix(changes[i].Key, store.Proof+"/")
 	}
 	if proved || v.index.Load().Outgrown() {
 		v.learn()
 	} else {
-		v.show(v.index.Load(), dirty)
+		v.show(v.index.Load(), changed)
 	}
 	v.step(revision)
 }
@@ -221,12 +229,16 @@ func (v *view) step(revision int64) {
 func (v *view) learn() {
 	v.engine = compat.NewEngine(v.catalogs, v.known())
 	v.counted = make(map[string]bool)
-	all := make(map[string]bool, len(v.hosts))
-	for name := range v.hosts {
-		all[name] = true
-	}
 	index := fleet.NewIndex(v.engine)
-	v.show(index, all)
+	loading := index.Loading()
+	for name := range v.hosts {
+		if own, _ := v.entry(index, name, nil); own != nil {
+			if err := loading.Add(own); err != nil {
+				v.log.Error("a host cannot be counted", "host", name, "error", err)
+			}
+		}
+	}
+	loading.Done()
 	v.index.Store(index) // whoever asks meanwhile sees the old one, whole
 }
 
@@ -238,35 +250,17 @@ func (v *view) known() (list []compat.Proof) {
 	return list
 }
 
-// show puts hosts into the index as they answer now: with the room that claims
-// leave. A host that is not heard of keeps the time when it was, one that is has
-// a time that never is too old; see [Server.Targets].
-func (v *view) show(index *fleet.Index, dirty map[string]bool) {
+// show puts hosts into the index as they answer now.
+func (v *view) show(index *fleet.Index, changed dirty) {
 	var list []*inventory.Own
 	var gone []string
-	for name := range dirty {
-		h := v.hosts[name]
-		if h == nil || h.Own == nil || v.statics[h.Own.Static] == nil {
+	for name, known := range changed {
+		switch own, there := v.entry(index, name, known); {
+		case own != nil:
+			list = append(list, own)
+		case !there:
 			gone = append(gone, name)
-			continue
 		}
-		own := *h.Own
-		own.Taken = never
-		if h.live.State != api.Reporting {
-			own.Taken = h.live.Seen
-		}
-		static := v.statics[own.Static]
-		if len(v.onTarget[name])+len(v.onCanary[name]) > 0 {
-			own.Available = left(v.engine, inventory.Join(static, h.Own), v.openOn(name), v.canariesOn(name))
-		}
-		if !v.counted[own.Static] {
-			if _, err := index.Static(static); err != nil {
-				v.log.Error("a host cannot be counted", "host", name, "error", err)
-				continue
-			}
-			v.counted[own.Static] = true
-		}
-		list = append(list, &own)
 	}
 	if len(gone) > 0 {
 		index.Remove(gone...)
@@ -278,6 +272,47 @@ func (v *view) show(index *fleet.Index, dirty map[string]bool) {
 		if err := index.Put(own); err != nil {
 			v.log.Error("a host cannot be counted", "host", own.Host, "error", err)
 		}
+	}
+}
+
+// entry is what the index has of a host that is there: with the room that claims
+// leave. A host that is not heard of keeps the time when it was, one that is has a
+// time that never is too old; see [Server.Targets]. It is nil for one that cannot be
+// counted.
+func (v *view) entry(index *fleet.Index, name string, known *inventory.Own) (entry *inventory.Own, there bool) {
+	h := v.hosts[name]
+	if h == nil || v.statics[h.Static] == nil {
+		return nil, false
+	}
+	if known == nil {
+		known = h.own()
+	}
+	own := *known
+	own.Taken = never
+	if h.live.State != api.Reporting {
+		own.Taken = h.live.Seen
+	}
+	static := v.statics[own.Static]
+	if len(v.onTarget[name])+len(v.onCanary[name]) > 0 {
+		own.Available = left(v.engine, inventory.Join(static, known), v.openOn(name), v.canariesOn(name))
+	}
+	if !v.counted[own.Static] {
+		if _, err := index.Static(static); err != nil {
+			v.log.Error("a host cannot be counted", "host", name, "error", err)
+			return nil, true
+		}
+		v.counted[own.Static] = true
+	}
+	return &own, true
+}
+
+// dirty are the hosts whose answer may change, with their own part where it is at
+// hand.
+type dirty map[string]*inventory.Own
+
+func (d dirty) add(host string) {
+	if d[host] == nil {
+		d[host] = nil
 	}
 }
 

@@ -22,12 +22,10 @@ func TestIndexStaysSmall(t *testing.T) {
 	first, host := v.index.Load(), v.hosts["a"]
 	revision := v.current()
 	serial := func(text string) {
-		rec := host.hostRecord
-		own := *rec.Own
-		own.Devices = append([]inventory.Device(nil), own.Devices...)
+		own := host.own()
 		own.Devices[0].Attributes = inventory.Attributes{Complete: true}
 		own.Devices[0].Attributes.Set("serial", text)
-		rec.Own = &own
+		rec := hostRecord{Own: own, Version: host.Version, Agent: host.Agent, Mode: host.Mode}
 		revision++
 		v.apply([]store.Record{{Key: store.Key(store.Host, "a"), Value: pack(&rec), Revision: revision}}, revision)
 	}
