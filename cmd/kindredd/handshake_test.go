@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestHandshakes: connections are served as those of any TLS listener, also by
@@ -67,6 +68,17 @@ func TestHandshakes(t *testing.T) {
 	if _, err := io.ReadAll(odd); err != nil { // until the server ends it
 		t.Fatal(err)
 	}
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) { // it says so after it ended it
+		mu.Lock()
+		text := said.String()
+		mu.Unlock()
+		if strings.Contains(text, "TLS handshake error") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("of a client without TLS the server says %q", text)
+		}
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -75,11 +87,6 @@ func TestHandshakes(t *testing.T) {
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed listener: %v", err)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if !strings.Contains(said.String(), "TLS handshake error") {
-		t.Errorf("of a client without TLS the server says %q", said.String())
 	}
 }
 
