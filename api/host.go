@@ -3,11 +3,8 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
 	"time"
 
-	"kindred/internal/plainjson"
 	"kindred/inventory"
 )
 
@@ -73,41 +70,7 @@ type Report struct {
 	// Leftover are devices that were made for claims of which the server knows
 	// nothing: it was restored from before that.
 	Leftover []string `json:"leftover,omitempty"`
-
-	text []byte // see Text
 }
-
-// Parse is like [json.Unmarshal] into an empty report, and quicker where the text
-// is as [json.Marshal] wrote it.
-func (r *Report) Parse(text []byte) error {
-	*r = Report{}
-	in := plainjson.New(text)
-	in.Object(func(name []byte) {
-		switch string(name) {
-		case "own":
-			r.Own = new(inventory.Own)
-			r.Own.ReadPlain(in)
-		case "version":
-			r.Version = in.Text()
-		case "agent":
-			r.Agent = in.Text()
-		case "mode":
-			r.Mode = Mode(in.Text())
-		default:
-			in.Bad()
-		}
-	})
-	if in.End() {
-		r.text = bytes.Clone(text)
-		return nil
-	}
-	*r = Report{}
-	return json.Unmarshal(text, r)
-}
-
-// Text is the text that was parsed, if it says this report and nothing else; else
-// nil. Whoever changes the report does not ask for it.
-func (r *Report) Text() []byte { return r.text }
 
 // ReportAnswer is what an agent is told in turn.
 type ReportAnswer struct {

@@ -78,11 +78,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	}
 	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
-	text := r.Text()            // a record has the same members
-	if text == nil {
-		text = encode(&rec)
-	}
-	one := &draft{value: packed(text), rec: rec}
+	one := &draft{value: pack(&rec), rec: rec}
 	s.view.drafts.add(name, one)
 	defer s.view.drafts.drop(name, one)
 	for range tries {

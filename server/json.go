@@ -14,11 +14,6 @@ type appender interface {
 	AppendJSON(to []byte) ([]byte, error)
 }
 
-// parser is a request that reads itself, faster than by reflection.
-type parser interface {
-	Parse(text []byte) error
-}
-
 // scratch is memory for answers, used again; one that grew beyond most of them
 // is let go.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
@@ -43,12 +38,6 @@ func formats() map[string]huma.Format {
 			scratch.Put(memory)
 		}
 		return err
-	}
-	f.Unmarshal = func(text []byte, into any) error {
-		if p, ok := into.(parser); ok {
-			return p.Parse(text)
-		}
-		return huma.DefaultJSONFormat.Unmarshal(text, into)
 	}
 	return map[string]huma.Format{"application/json": f, "json": f}
 }

@@ -36,9 +36,10 @@ var (
 	})
 )
 
-func pack(value any) []byte { return packed(encode(value)) }
-
-func packed(text []byte) []byte { return packer().EncodeAll(text, make([]byte, 0, len(text)/3)) }
+func pack(value any) []byte {
+	text := encode(value)
+	return packer().EncodeAll(text, make([]byte, 0, len(text)/3))
+}
 
 func unpacked(data []byte) ([]byte, error) {
 	text, err := unpacker().DecodeAll(data, nil)
