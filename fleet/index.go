@@ -45,6 +45,26 @@ func (x *Index) Outgrown() bool {
 	return f.kinds.size() > 2*(f.hosts.size+f.ids.size)+spare
 }
 
+// Under is an index of the same hosts under other catalogs or proofs. It keeps
+// nothing that is not of one of them.
+func (x *Index) Under(engine *compat.Engine) (*Index, error) {
+	f, err := x.now.Load().under(engine)
+	if err != nil {
+		return nil, err
+	}
+	next := new(Index)
+	next.now.Store(f)
+	return next, nil
+}
+
+// Knows reports whether the static part of that digest is known.
+func (x *Index) Knows(digest string) bool {
+	k := x.now.Load().kinds
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.makes[digest] != nil
+}
+
 // Static makes the static part of some hosts' inventories known, and returns
 // its digest. It is not to be changed afterwards.
 func (x *Index) Static(static *inventory.Inventory) (string, error) {

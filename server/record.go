@@ -73,11 +73,10 @@ func decodeHost(r *store.Record) (rec hostRecord, err error) {
 			return rec, err
 		}
 	}
-	report := new(api.Report) // it has the same members
-	if err := report.Parse(text); err != nil {
+	if err := json.Unmarshal(text, &rec); err != nil {
 		return rec, fmt.Errorf("read a host's record: %w", err)
 	}
-	return hostRecord{Own: report.Own, Version: report.Version, Agent: report.Agent, Mode: report.Mode, Leftover: report.Leftover}, nil
+	return rec, nil
 }
 
 // take takes a record of the host, which was read.

@@ -112,7 +112,6 @@ type view struct {
 	proofs     map[string]*proofs.File    // by key in the store
 	engine     *compat.Engine
 	index      atomic.Pointer[fleet.Index] // read without the lock: questions wait for nobody
-	counted    map[string]bool             // static parts that the index knows
 
 	arrivals arrivals
 	drafts   drafts
@@ -126,7 +125,6 @@ func newView(catalogs *compat.Catalogs, log *slog.Logger) *view {
 	v.clear()
 	v.engine = compat.NewEngine(catalogs, nil)
 	v.index.Store(fleet.NewIndex(v.engine))
-	v.counted = make(map[string]bool)
 	return v
 }
 
@@ -189,7 +187,7 @@ func (v *view) load(records []store.Record, revision int64) {
 		v.take(&records[i], changed)
 		clear(changed) // all of them are looked at, one after the other
 	}
-	v.learn()
+	v.read()
 	v.step(revision)
 	v.wakeMu.Lock()
 	defer v.wakeMu.Unlock()
@@ -210,7 +208,7 @@ func (v *view) apply(changes []store.Record, revision int64) {
 		proved = proved || strings.HasPrefix(changes[i].Key, store.Proof+"/")
 	}
 	if proved || v.index.Load().Outgrown() {
-		v.learn()
+		v.learn(changed)
 	} else {
 		v.show(v.index.Load(), changed)
 	}
@@ -224,11 +222,9 @@ func (v *view) step(revision int64) {
 	v.arrivals.reach(v.revision)
 }
 
-// learn makes the index anew: what is known of drivers changed, or it has become
-// too large.
-func (v *view) learn() {
+// read makes the index of all hosts' records.
+func (v *view) read() {
 	v.engine = compat.NewEngine(v.catalogs, v.known())
-	v.counted = make(map[string]bool)
 	index := fleet.NewIndex(v.engine)
 	loading := index.Loading()
 	for name := range v.hosts {
@@ -239,7 +235,21 @@ func (v *view) learn() {
 		}
 	}
 	loading.Done()
-	v.index.Store(index) // whoever asks meanwhile sees the old one, whole
+	v.index.Store(index)
+}
+
+// learn makes the index anew: what is known of drivers changed, or it has become
+// too large. Whoever asks meanwhile sees the old one, whole.
+func (v *view) learn(changed dirty) {
+	v.engine = compat.NewEngine(v.catalogs, v.known())
+	index, err := v.index.Load().Under(v.engine)
+	if err != nil {
+		v.log.Error("what was learned cannot be put to use; all hosts are read again", "error", err)
+		v.read()
+		return
+	}
+	v.show(index, changed)
+	v.index.Store(index)
 }
 
 // known are the proofs that count.
@@ -296,12 +306,11 @@ func (v *view) entry(index *fleet.Index, name string, known *inventory.Own) (ent
 	if len(v.onTarget[name])+len(v.onCanary[name]) > 0 {
 		own.Available = left(v.engine, inventory.Join(static, known), v.openOn(name), v.canariesOn(name))
 	}
-	if !v.counted[own.Static] {
+	if !index.Knows(own.Static) {
 		if _, err := index.Static(static); err != nil {
 			v.log.Error("a host cannot be counted", "host", name, "error", err)
 			return nil, true
 		}
-		v.counted[own.Static] = true
 	}
 	return &own, true
 }
