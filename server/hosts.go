@@ -59,6 +59,11 @@ func (l *liveness) silent(host string, mine, otherThere bool, now time.Time, tim
 // Report takes what an agent tells of its host. When it returns, the report is
 // in the store.
 func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.ReportAnswer, error) {
+	return s.report(ctx, name, r, encode(r))
+}
+
+// report takes a report and the text that it was sent as, which is what is stored.
+func (s *Server) report(ctx context.Context, name string, r *api.Report, text []byte) (*api.ReportAnswer, error) {
 	switch {
 	case r.Own == nil || r.Version == "":
 		return nil, api.NewProblem(api.BadRequest, "a report has the host's own part, and a version")
@@ -76,9 +81,8 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 	if err := r.Own.Validate(known); err != nil {
 		return nil, api.NewProblem(api.BadRequest, "%v", err)
 	}
-	rec := hostRecord{Own: r.Own, Version: r.Version, Agent: r.Agent, Mode: r.Mode, Leftover: r.Leftover}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
-	one := &draft{value: pack(&rec), rec: rec}
+	one := &draft{value: packed(text), rec: *r}
 	s.view.drafts.add(name, one)
 	defer s.view.drafts.drop(name, one)
 	for range tries {
@@ -89,7 +93,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 		h := s.view.state(name)
 		var list []store.Write
 		guards := []store.Guard{{Key: store.Key(store.Host, name), Revision: h.revision}}
-		if h.Version != rec.Version || h.Mode != rec.Mode || h.Agent != rec.Agent || h.Static != rec.Own.Static {
+		if h.Version != r.Version || h.Mode != r.Mode || h.Agent != r.Agent || h.Static != r.Own.Static {
 			list = append(list, store.Write{Key: store.Key(store.Host, name), Value: one.value})
 		}
 		if h.Static != r.Own.Static {

@@ -205,9 +205,10 @@ func (s *Server) registerHosts(a huma.API) {
 	o.MaxBodyBytes = api.MaxStatic
 	huma.Register(a, o, func(ctx context.Context, in *struct {
 		NameOf
-		Body api.Report
+		Body    api.Report
+		RawBody []byte
 	}) (*answer[*api.ReportAnswer], error) {
-		return speak(ctx, in.Name, func() (*api.ReportAnswer, error) { return s.Report(ctx, in.Name, &in.Body) })
+		return speak(ctx, in.Name, func() (*api.ReportAnswer, error) { return s.report(ctx, in.Name, &in.Body, in.RawBody) })
 	})
 	huma.Register(a, agent("alive", http.MethodPost, api.PathAlive, "An agent's word that nothing changed"), func(ctx context.Context, in *struct {
 		NameOf

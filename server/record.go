@@ -36,10 +36,9 @@ var (
 	})
 )
 
-func pack(value any) []byte {
-	text := encode(value)
-	return packer().EncodeAll(text, make([]byte, 0, len(text)/3))
-}
+func pack(value any) []byte { return packed(encode(value)) }
+
+func packed(text []byte) []byte { return packer().EncodeAll(text, make([]byte, 0, len(text)/3)) }
 
 func unpacked(data []byte) ([]byte, error) {
 	text, err := unpacker().DecodeAll(data, nil)
@@ -61,9 +60,9 @@ func unpack(data []byte, into any) error {
 	return nil
 }
 
-// decodeHost reads a record of a host, also one that was written before they
-// were compressed.
-func decodeHost(r *store.Record) (rec hostRecord, err error) {
+// decodeHost reads a record of a host, which is its report as it was sent, also one
+// that was written before they were compressed.
+func decodeHost(r *store.Record) (rec api.Report, err error) {
 	if r.Gone {
 		return rec, nil
 	}
@@ -80,7 +79,7 @@ func decodeHost(r *store.Record) (rec hostRecord, err error) {
 }
 
 // take takes a record of the host, which was read.
-func (h *hostState) take(rec *hostRecord, r *store.Record) {
+func (h *hostState) take(rec *api.Report, r *store.Record) {
 	h.Version, h.Agent, h.Mode, h.Leftover = rec.Version, rec.Agent, rec.Mode, rec.Leftover
 	h.Static, h.Origin, h.Taken, h.Devices = "", "", time.Time{}, 0
 	if rec.Own != nil {
@@ -110,7 +109,7 @@ type drafts struct {
 
 type draft struct {
 	value []byte
-	rec   hostRecord
+	rec   api.Report
 }
 
 func newDrafts() drafts { return drafts{list: make(map[string]*draft)} }

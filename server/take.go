@@ -117,7 +117,7 @@ func (v *view) takeStatic(r *store.Record, hash string) error {
 }
 
 func (v *view) takeHost(r *store.Record, name string, changed dirty) error {
-	var rec hostRecord
+	var rec api.Report
 	if one := v.drafts.of(r, name); one != nil {
 		rec = one.rec
 	} else {

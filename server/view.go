@@ -21,16 +21,6 @@ import (
 	"kindred/trust"
 )
 
-// hostRecord is what is stored of a host's report.
-type hostRecord struct {
-	Own     *inventory.Own `json:"own"`
-	Version string         `json:"version"`
-	Agent   string         `json:"agent"`
-	Mode    api.Mode       `json:"mode"`
-	// Leftover are devices of claims that are not known.
-	Leftover []string `json:"leftover,omitempty"`
-}
-
 // liveRecord is whether a host is heard of, and by which server.
 type liveRecord struct {
 	State   api.HostState `json:"state"`

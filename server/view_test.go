@@ -25,7 +25,7 @@ func TestIndexStaysSmall(t *testing.T) {
 		own := host.own()
 		own.Devices[0].Attributes = inventory.Attributes{Complete: true}
 		own.Devices[0].Attributes.Set("serial", text)
-		rec := hostRecord{Own: own, Version: host.Version, Agent: host.Agent, Mode: host.Mode}
+		rec := api.Report{Own: own, Version: host.Version, Agent: host.Agent, Mode: host.Mode}
 		revision++
 		v.apply([]store.Record{{Key: store.Key(store.Host, "a"), Value: pack(&rec), Revision: revision}}, revision)
 	}
