@@ -210,6 +210,8 @@ func (s *Server) registerHosts(a huma.API) {
 	}) (*answer[*api.ReportAnswer], error) {
 		return speak(ctx, in.Name, func() (*api.ReportAnswer, error) { return s.report(ctx, in.Name, &in.Body, in.RawBody) })
 	})
+	// The text is asked for to be stored; that it may be anything the framework infers.
+	delete(a.OpenAPI().Paths[api.PathReport].Put.RequestBody.Content, "application/octet-stream")
 	huma.Register(a, agent("alive", http.MethodPost, api.PathAlive, "An agent's word that nothing changed"), func(ctx context.Context, in *struct {
 		NameOf
 		Body api.Alive
