@@ -33,16 +33,18 @@ func NewIndex(engine *compat.Engine) *Index {
 // Fleet is the fleet at this moment.
 func (x *Index) Fleet() *Fleet { return x.now.Load() }
 
-// spare is how many kinds may be kept of what is no more, so that a small fleet
-// is not forever made anew.
+// spare is how many kinds may come before an index is made anew, so that a small
+// fleet is not forever.
 const spare = 1 << 14
 
-// Outgrown reports whether most of the kinds that the index keeps are of hosts,
-// devices and suppositions that are no more: to make another index of the hosts
-// costs less then than to keep this one.
+// Outgrown reports whether as many kinds came, and more, as there were when the
+// index was made: many may be of hosts, devices and suppositions that are no more.
+// One that is made anew by [Index.Under] has none of these.
 func (x *Index) Outgrown() bool {
-	f := x.now.Load()
-	return f.kinds.size() > 2*(f.hosts.size+f.ids.size)+spare
+	k := x.now.Load().kinds
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.size() > 2*k.first+spare
 }
 
 // Under is an index of the same hosts under other catalogs or proofs. It keeps
@@ -52,6 +54,7 @@ func (x *Index) Under(engine *compat.Engine) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.kinds.made()
 	next := new(Index)
 	next.now.Store(f)
 	return next, nil
@@ -139,6 +142,7 @@ func (l *Loading) Done() {
 	l.index.mu.Lock()
 	defer l.index.mu.Unlock()
 	l.index.now.Store(l.index.now.Load().with(l.hosts, nil))
+	l.index.now.Load().kinds.made()
 }
 
 // Remove takes hosts out; those that are not there are none.

@@ -31,6 +31,7 @@ type kinds struct {
 	seen    map[seenKey]*deviceClass
 	fresh   map[*offer]*source // new instances
 	moves   map[[2]*layout][]int
+	first   int    // size of those that were made at once
 	text    []byte // scratch
 }
 
@@ -41,11 +42,16 @@ func newKinds(engine *compat.Engine) *kinds {
 	}
 }
 
-// size is how many of them are kept.
+// size is how many of them are kept. The caller holds the lock.
 func (k *kinds) size() int {
+	return len(k.makes) + len(k.byID) + len(k.sources) + len(k.devices) + len(k.known) + len(k.seen) + len(k.moves)
+}
+
+// made is said of kinds that are those of a fleet and no others.
+func (k *kinds) made() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.makes) + len(k.byID) + len(k.sources) + len(k.devices) + len(k.known) + len(k.seen) + len(k.moves)
+	k.first = k.size()
 }
 
 // hostMake is the static part of inventories that have it in common.
