@@ -63,7 +63,7 @@ func (p *Preparation) Prepare(ctx context.Context) (m *api.Migration, ours bool,
 				return m, false, fmt.Errorf("migration %s is %s: the VM is said to run on %s already", m.ID, m.State, p.Target)
 			case api.Aborting, api.Aborted:
 				if ours {
-					return m, false, fmt.Errorf("no devices for it on %s: %s", p.Target, m.Reason)
+					return m, false, p.refused(m)
 				}
 				if m.State == api.Aborted {
 					m, begin = nil, time.Now()
@@ -218,4 +218,14 @@ func Targets(m *api.Migration) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// refused is why a migration that was begun for the VM came to nothing: like a
+// refusal to begin it, where there is a code for that.
+func (p *Preparation) refused(m *api.Migration) error {
+	text := fmt.Sprintf("no devices for it on %s: %s", p.Target, m.Reason)
+	if m.Code == "" {
+		return errors.New(text)
+	}
+	return &api.Problem{Code: m.Code, Detail: text}
 }
