@@ -16,8 +16,8 @@ import (
 
 // kinds is what the hosts of a fleet have in common: offers, devices and whole
 // hosts that are alike are kept once, and each pair of them is judged once. It
-// only grows (see [Index.Outgrown]); numbers are given in order and never again. Writers take turns by
-// the lock, readers need none.
+// only grows (see [Index.Outgrown]); numbers are given in order and never again.
+// Writers take turns by the lock, readers need none.
 type kinds struct {
 	engine  *compat.Engine
 	mu      sync.Mutex
