@@ -236,7 +236,9 @@ func (w *watch) look(wait bool) (incomplete bool, err error) {
 	for _, id := range sortedKeys(w.seen) {
 		_, was := w.devices[id]
 		_, is := devices[id]
-		if add := slices.Index(w.seen[id], "add"); !was && !is && add >= 0 && slices.Contains(w.seen[id][add:], "remove") {
+		// It came and went. Its removal may be heard of later than it is gone:
+		// device_del() of the kernel takes it off its bus before it tells.
+		if !was && !is && slices.Contains(w.seen[id], "add") && !slices.Contains(held, id) {
 			d := inventory.Device{ID: id, Kind: inventory.Mdev, Parent: w.paths[id], InUse: inventory.Unknown}
 			tell(Added, nil, &d)
 			tell(Removed, nil, &d)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kindred/host/uevent"
@@ -79,7 +80,9 @@ func (k *kernel) tell(action, id string) {
 
 // TestWatch: whatever the order of events and of what can be read, each thing
 // is told once, with its type.
-func TestWatch(t *testing.T) {
+func TestWatch(t *testing.T) { synctest.Test(t, testWatch) }
+
+func testWatch(t *testing.T) {
 	k := &kernel{t: t, root: t.TempDir(), events: make(chan any)}
 	if err := os.MkdirAll(filepath.Join(k.root, "sys/bus/mdev/devices"), 0o755); err != nil {
 		t.Fatal(err)
@@ -94,7 +97,7 @@ func TestWatch(t *testing.T) {
 	defer h.Close()
 	told := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() {
 		ended <- h.Watch(ctx, k, func(c Change) error {
 			switch {
@@ -165,6 +168,16 @@ func TestWatch(t *testing.T) {
 	k.gone("e")
 	k.tell("remove", "e")
 	expect("added device e  on card", "removed device e  on card")
+	silent()
+
+	// The same, seen to be gone before the event of it comes.
+	k.device("f")
+	k.tell("add", "f")
+	time.Sleep(5 * settle)
+	k.gone("f")
+	expect("added device f  on card", "removed device f  on card")
+	k.tell("remove", "f")
+	silent()
 
 	// Lost events are made up for.
 	k.parent("other")
