@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func runDrainWatch(cmd *cobra.Command, opts *drainWatchOptions, id string) error
 		return err
 	}
 	defer c.Close()
-	w := &drainWatch{client: c, id: id, below: newBelow(cmd.ErrOrStderr())}
+	w := &drainWatch{client: c, id: id, seen: make(map[string]int64), below: newBelow(cmd.ErrOrStderr())}
 	defer w.below.clear()
 	err = lasting(cmd, w.follow, func(e *api.Event) (string, error) {
 		w.below.clear()
@@ -76,6 +77,8 @@ type drainWatch struct {
 	client *client.Client
 	id     string
 	last   api.Drain
+	since  int64            // only what changed after this revision is told
+	seen   map[string]int64 // at which revision the drain, and each move, was told last
 	below  *below
 }
 
@@ -91,6 +94,7 @@ func (w *drainWatch) follow(ctx context.Context, each func(*api.Event) error) er
 	if err != nil {
 		return err
 	}
+	w.since = after
 	for {
 		d, err := w.client.Drain(ctx, w.id, false)
 		if err != nil {
@@ -100,9 +104,10 @@ func (w *drainWatch) follow(ctx context.Context, each func(*api.Event) error) er
 			if err := each(&api.Event{Revision: d.Revision, Kind: api.DrainEvent, Name: w.id, Drain: &d.Drain}); err != nil {
 				return err
 			}
+			w.seen[w.id] = d.Revision
 		}
-		if w.told(&d.Drain) {
-			return nil
+		if over, err := w.over(ctx, &d.Drain); over || err != nil {
+			return err
 		}
 		err = w.client.Events(ctx, []api.EventKind{api.DrainEvent, api.MigrationEvent}, after, func(e *api.Event) error {
 			after = e.Revision
@@ -133,30 +138,44 @@ func (b brokenOutput) Unwrap() error { return b.error }
 // event takes one event: those of the drain and of its moves are passed on.
 func (w *drainWatch) event(ctx context.Context, e *api.Event, each func(*api.Event) error) error {
 	mine := e.Kind == api.ResetEvent || e.Kind == api.DrainEvent && e.Name == w.id || e.Migration != nil && e.Migration.Drain == w.id
-	if !mine {
+	if !mine || e.Revision <= w.seen[e.Name] {
 		return nil
 	}
 	if err := each(e); err != nil {
 		return brokenOutput{err}
 	}
-	if e.Gone && e.Kind == api.DrainEvent {
+	w.seen[e.Name] = e.Revision
+	switch {
+	case e.Kind == api.ResetEvent:
+		w.since = e.Revision // what came before will not be told any more
+	case e.Gone && e.Kind == api.DrainEvent:
 		return errOver
 	}
 	d, err := w.client.Drain(ctx, w.id, false)
 	if err != nil {
 		return err
 	}
-	if w.told(&d.Drain) {
+	over, err := w.over(ctx, &d.Drain)
+	if over {
 		return errOver
 	}
-	return nil
+	return err
 }
 
-// told takes how the drain stands, and reports whether nothing more will come.
-func (w *drainWatch) told(d *api.Drain) bool {
+// over takes how the drain stands, and reports whether nothing more will come:
+// that it is over may be known before the events are here that say so.
+func (w *drainWatch) over(ctx context.Context, d *api.Drain) (bool, error) {
 	w.last = *d
 	w.below.show(drainState(d) + ": " + drainCounts(d))
-	return d.State.Over() && d.Moving == 0
+	told := func(name string, revision int64) bool { return revision <= max(w.since, w.seen[name]) }
+	if !d.State.Over() || d.Moving > 0 || !told(w.id, d.Revision) {
+		return false, nil
+	}
+	list, err := w.client.Migrations(ctx, true)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(list, func(m api.Migration) bool { return m.Drain == w.id && !told(m.ID, m.Revision) }), nil
 }
 
 // below is a line below what is printed, on a terminal.

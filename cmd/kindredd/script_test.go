@@ -57,7 +57,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// listening FILE waits until a server answers on that socket.
 			"listening": func(ts *testscript.TestScript, _ bool, args []string) {
-				for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 					c, err := net.Dial("unix", ts.MkAbs(args[0]))
 					if err == nil {
 						c.Close()
@@ -68,7 +68,20 @@ func TestScripts(t *testing.T) {
 					}
 				}
 			},
-			// report MODE FILE... reports inventories.
+			// says FILE TEXT waits until a program that runs has written that.
+			"says": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+					data, err := os.ReadFile(ts.MkAbs(args[0]))
+					if strings.Contains(string(data), args[1]) {
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("%s says %q, %v", args[0], data, err)
+					}
+				}
+			},
+			// report MODE FILE... reports inventories, once: servers here have to have
+			// the patience not to take their hosts for silent.
 			"report": func(ts *testscript.TestScript, _ bool, args []string) {
 				for _, name := range args[1:] {
 					ts.Check(report(ts.Getenv("KINDRED_SERVER"), api.Mode(args[0]), name))
@@ -181,7 +194,7 @@ func writeProof(from, to, typ, file string) error {
 }
 
 func report(server string, mode api.Mode, name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := client.New([]string{server}, nil)
 	if err != nil {
@@ -213,7 +226,7 @@ func report(server string, mode api.Mode, name string) error {
 var errSeen = errors.New("seen")
 
 func makes(server, host string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := client.New([]string{server}, nil)
 	if err != nil {
