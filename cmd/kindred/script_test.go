@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,7 +96,12 @@ func TestScripts(t *testing.T) {
 				if called == string(text) {
 					ts.Fatalf("%s calls something else", hook)
 				}
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(called), 0o755))
+				// A process that another script starts at this moment would have the file
+				// open until it is that program, and nobody could execute it so long.
+				syscall.ForkLock.RLock()
+				err = os.WriteFile(ts.MkAbs(args[0]), []byte(called), 0o755)
+				syscall.ForkLock.RUnlock()
+				ts.Check(err)
 			},
 			// transferred FROM TO TYPE RESULT FILE writes a proof, signed by nobody,
 			// of a transfer between two recorded hosts.

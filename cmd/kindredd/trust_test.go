@@ -50,7 +50,7 @@ func serve(t *testing.T, dir string) (socket, https string) {
 			t.Errorf("serve ended with %d: %s", code, log)
 		}
 	})
-	for range 600 {
+	for range 60 * 40 {
 		if strings.Contains(log.String(), "listening on https") {
 			return "unix:" + socket, "https://" + address
 		}
