@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,11 +63,17 @@ var requests = map[string]struct {
 
 func forEach(t *testing.T, test func(t *testing.T, m *machine, h *Host, req Request, there func() bool, group string)) {
 	for name, c := range requests {
-		t.Run(name, func(t *testing.T) {
+		run(t, name, func(t *testing.T) {
 			m, h := newMachine(t)
 			test(t, m, h, c.req, func() bool { return c.there(m) }, c.group)
 		})
 	}
+}
+
+// run runs a test on the test's own clock: however busy this machine is, nothing
+// there takes longer than the host's patience that is not to.
+func run(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
 // vgpuParams stay when a VF has no type any more: they are the driver's.
@@ -143,7 +150,7 @@ func TestContract(t *testing.T) {
 func TestKilled(t *testing.T) {
 	for _, op := range []string{"start", "stop"} {
 		for name, c := range requests {
-			t.Run(op+" "+name, func(t *testing.T) {
+			run(t, op+" "+name, func(t *testing.T) {
 				for at := 1; ; at++ {
 					m, h := newMachine(t)
 					empty := m.state()
@@ -220,7 +227,7 @@ func TestRepair(t *testing.T) {
 		"of another type by others": {1, func(m *machine) { m.must(m.create("drv-b", uuid1)) }, Undone, true},
 		"before a boot":             {2, func(m *machine) { m.file("proc/sys/kernel/random/boot_id", "boot-2\n") }, Forgotten, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		run(t, name, func(t *testing.T) {
 			m, h := newMachine(t)
 			killAt(m, c.diesAt, func() { _, _ = h.Start(t.Context(), requests["mdev"].req) })
 			c.between(m)
@@ -240,7 +247,9 @@ func TestRepair(t *testing.T) {
 
 // TestHeldUp: a function that is open and has left its driver holds the
 // kernel's lock: nothing is written until it is closed.
-func TestHeldUp(t *testing.T) {
+func TestHeldUp(t *testing.T) { synctest.Test(t, testHeldUp) }
+
+func testHeldUp(t *testing.T) {
 	m, h := newMachine(t)
 	start(t, h, "vf")
 	release := m.hold("011")
@@ -295,7 +304,9 @@ func TestPendingStop(t *testing.T) {
 
 // TestForcedAgain: a forced stop that was killed before its write can be forced
 // again while the device is in use.
-func TestForcedAgain(t *testing.T) {
+func TestForcedAgain(t *testing.T) { synctest.Test(t, testForcedAgain) }
+
+func testForcedAgain(t *testing.T) {
 	m, h := newMachine(t)
 	start(t, h, "mdev")
 	defer m.hold("7")()
@@ -368,7 +379,9 @@ func TestSlow(t *testing.T) {
 
 // TestSlowStart: an interrupted start of a device that a driver takes its time
 // for is undone; and one that no answer comes for stays on record.
-func TestSlowStart(t *testing.T) {
+func TestSlowStart(t *testing.T) { synctest.Test(t, testSlowStart) }
+
+func testSlowStart(t *testing.T) {
 	m, h := newMachine(t)
 	before := m.state()
 	h.Patience = 20 * time.Millisecond
@@ -393,7 +406,9 @@ func TestSlowStart(t *testing.T) {
 
 // TestNotTaken: a function that somebody has open stays with its driver, and
 // one that cannot be given back stays as it is.
-func TestNotTaken(t *testing.T) {
+func TestNotTaken(t *testing.T) { synctest.Test(t, testNotTaken) }
+
+func testNotTaken(t *testing.T) {
 	m, h := newMachine(t)
 	before := m.state()
 	release := m.hold("011")
@@ -416,7 +431,9 @@ func TestNotTaken(t *testing.T) {
 
 // TestOthersSettings: of what Kindred set, only what nobody changed since is
 // set back.
-func TestOthersSettings(t *testing.T) {
+func TestOthersSettings(t *testing.T) { synctest.Test(t, testOthersSettings) }
+
+func testOthersSettings(t *testing.T) {
 	m, h := newMachine(t)
 	start(t, h, "vf")
 	m.settings["mac"] = "52:54:00:ff:ff:ff"
@@ -465,7 +482,9 @@ func TestRefused(t *testing.T) {
 
 // TestAttributeLinks: an attribute is a file of the device, and not one that a
 // link below it leads to.
-func TestAttributeLinks(t *testing.T) {
+func TestAttributeLinks(t *testing.T) { synctest.Test(t, testAttributeLinks) }
+
+func testAttributeLinks(t *testing.T) {
 	for _, name := range []string{"mdev_type/create", "vendor/bus/devices/" + uuid2 + "/remove", "out"} {
 		m, h := newMachine(t)
 		_, err := h.Start(t.Context(), Request{ID: uuid2, Parent: "card", Type: "drv-a"})
@@ -539,7 +558,7 @@ func TestInUse(t *testing.T) {
 
 // TestTaken: what somebody else has taken since is not touched.
 func TestTaken(t *testing.T) {
-	t.Run("a VF's type", func(t *testing.T) {
+	run(t, "a VF's type", func(t *testing.T) {
 		for _, other := range []string{"1149", "1148"} {
 			m, h := newMachine(t)
 			start(t, h, "vgpu")
@@ -555,7 +574,7 @@ func TestTaken(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a VF's driver", func(t *testing.T) {
+	run(t, "a VF's driver", func(t *testing.T) {
 		m, h := newMachine(t)
 		start(t, h, "vf")
 		m.must(m.WriteAttr("sys/bus/pci/drivers/var_vfio_pci/unbind", vf))
@@ -569,7 +588,7 @@ func TestTaken(t *testing.T) {
 			t.Errorf("before\n%safter\n%s", state, m.state())
 		}
 	})
-	t.Run("a VF's driver, by the same one, while it was being stopped", func(t *testing.T) {
+	run(t, "a VF's driver, by the same one, while it was being stopped", func(t *testing.T) {
 		m, h := newMachine(t)
 		start(t, h, "vf")
 		r, err := h.Records.Device(vf)
@@ -586,7 +605,7 @@ func TestTaken(t *testing.T) {
 			t.Errorf("what somebody else uses was changed: %v\n%s", m.settings, m.state())
 		}
 	})
-	t.Run("an mdev's name", func(t *testing.T) {
+	run(t, "an mdev's name", func(t *testing.T) {
 		m, h := newMachine(t)
 		start(t, h, "mdev")
 		m.gone(uuid1)
@@ -596,7 +615,7 @@ func TestTaken(t *testing.T) {
 			t.Errorf("%+v, %v; the device of somebody else is there: %t", found, err, m.has("sys/devices/card/"+uuid1))
 		}
 	})
-	t.Run("a UUID while starting", func(t *testing.T) {
+	run(t, "a UUID while starting", func(t *testing.T) {
 		m, h := newMachine(t)
 		m.refuse = func(name, text string) error {
 			if strings.HasSuffix(name, "/create") {
@@ -625,7 +644,9 @@ func start(t *testing.T, h *Host, name string) {
 }
 
 // TestFree: without an address the first VF is taken that nobody has.
-func TestFree(t *testing.T) {
+func TestFree(t *testing.T) { synctest.Test(t, testFree) }
+
+func testFree(t *testing.T) {
 	for want, req := range map[string]Request{
 		bare: {Parent: "0000:01:00.0", Type: "var_vfio_pci-1234:0010"}, // the first one has a driver
 		gpu:  {Parent: "0000:02:00.0", Type: "nvidia-1148"},
@@ -643,7 +664,9 @@ func TestFree(t *testing.T) {
 
 // TestFreeLocked: a VF that is being changed holds nobody up while another is
 // free, and is waited for otherwise.
-func TestFreeLocked(t *testing.T) {
+func TestFreeLocked(t *testing.T) { synctest.Test(t, testFreeLocked) }
+
+func testFreeLocked(t *testing.T) {
 	m, h := newMachine(t)
 	m.remove("sys/devices/pci/" + vf + "/driver") // both are free
 	m.file("sys/devices/pci/"+vf+"/driver_override", "(null)\n")
@@ -694,7 +717,7 @@ func TestErrors(t *testing.T) {
 		"no such attribute":    {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"none", "1"}}}, BadValue, "no attribute none"},
 		"a value it refuses":   {Request{Kind: inventory.Mdev, ID: uuid1, Parent: "card", Type: "drv-a", Attributes: []Attribute{{"vendor/knob", "bad"}}}, Failed, "vendor/knob=bad"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		run(t, name, func(t *testing.T) {
 			m, h := newMachine(t)
 			before := m.state()
 			_, err := h.Start(t.Context(), c.req)
@@ -722,7 +745,9 @@ func TestErrors(t *testing.T) {
 }
 
 // TestLocked: one device is changed by one at a time, others meanwhile.
-func TestLocked(t *testing.T) {
+func TestLocked(t *testing.T) { synctest.Test(t, testLocked) }
+
+func testLocked(t *testing.T) {
 	m, h := newMachine(t)
 	unlock, err := h.Records.TryLock(uuid1)
 	m.must(err)
@@ -748,7 +773,9 @@ func TestLocked(t *testing.T) {
 }
 
 // TestConcurrent: of many at once, as many succeed as there are places.
-func TestConcurrent(t *testing.T) {
+func TestConcurrent(t *testing.T) { synctest.Test(t, testConcurrent) }
+
+func testConcurrent(t *testing.T) {
 	m, h := newMachine(t)
 	m.places = 24
 	errs := make(chan error)
@@ -774,7 +801,9 @@ func TestConcurrent(t *testing.T) {
 }
 
 // TestBooted: what was made before the machine was booted is forgotten.
-func TestBooted(t *testing.T) {
+func TestBooted(t *testing.T) { synctest.Test(t, testBooted) }
+
+func testBooted(t *testing.T) {
 	m, h := newMachine(t)
 	start(t, h, "mdev")
 	m.gone(uuid1)

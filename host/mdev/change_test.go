@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,7 @@ type bus struct {
 	t     *testing.T
 	root  string
 	write func(b *bus, name, text string) error
+	slow  time.Duration // after a link was read
 }
 
 func newBus(t *testing.T) *bus {
@@ -101,6 +103,12 @@ func (b *bus) WriteAttr(name, text string) error {
 		return &fs.PathError{Op: "write", Path: name, Err: err}
 	}
 	return nil
+}
+
+func (b *bus) Readlink(name string) (string, error) {
+	target, err := b.Dir.Readlink(name)
+	time.Sleep(b.slow)
+	return target, err
 }
 
 func (b *bus) WriteApart(_ context.Context, name, text string) error { return b.WriteAttr(name, text) }
@@ -215,6 +223,10 @@ func TestRemove(t *testing.T) {
 			time.AfterFunc(20*time.Millisecond, func() { b.gone(uuid1) })
 			return nil
 		}},
+		"another's, and nobody looks": {prepare: func(b *bus) { b.slow = time.Second }, write: func(b *bus, _, _ string) error {
+			time.AfterFunc(20*time.Millisecond, func() { b.gone(uuid1) })
+			return nil
+		}},
 		"another's too": {write: func(b *bus, _, _ string) error {
 			b.offBus(uuid1)
 			time.AfterFunc(20*time.Millisecond, func() { b.gone(uuid1) })
@@ -227,31 +239,32 @@ func TestRemove(t *testing.T) {
 		"leaving":      {prepare: func(b *bus) { b.offBus(uuid1); b.holder(71, "qemu") }, reason: BeingRemoved, text: "process 71 (qemu)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBus(t)
-			b.device(uuid1, "drv-a")
-			if c.prepare != nil {
-				c.prepare(b)
-			}
-			b.write = func(b *bus, name, text string) error {
-				if name != "sys/bus/mdev/devices/"+uuid1+"/remove" || text != "1" {
-					t.Errorf("%q was written to %s", text, name)
+			synctest.Test(t, func(t *testing.T) {
+				b := newBus(t)
+				b.device(uuid1, "drv-a")
+				if c.prepare != nil {
+					c.prepare(b)
 				}
-				return c.write(b, name, text)
-			}
-			if c.opts.Wait == 0 {
-				c.opts.Wait = 200 * time.Millisecond
-			}
-			err := Remove(t.Context(), b, strings.ToUpper(uuid1), c.opts)
-			if c.reason == "" {
-				if _, there := b.Mode("sys/devices/card/" + uuid1); err != nil || there == nil {
-					t.Errorf("%v; the device is there: %t", err, there == nil)
+				b.write = func(b *bus, name, text string) error {
+					if name != "sys/bus/mdev/devices/"+uuid1+"/remove" || text != "1" {
+						t.Errorf("%q was written to %s", text, name)
+					}
+					return c.write(b, name, text)
 				}
-				return
-			}
-			if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.reason || !strings.Contains(err.Error(), c.text) {
-				t.Errorf("%v, want reason %s and %q", err, c.reason, c.text)
-			}
+				if c.opts.Wait == 0 {
+					c.opts.Wait = 200 * time.Millisecond
+				}
+				err := Remove(t.Context(), b, strings.ToUpper(uuid1), c.opts)
+				if c.reason == "" {
+					if _, there := b.Mode("sys/devices/card/" + uuid1); err != nil || there == nil {
+						t.Errorf("%v; the device is there: %t", err, there == nil)
+					}
+					return
+				}
+				if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.reason || !strings.Contains(err.Error(), c.text) {
+					t.Errorf("%v, want reason %s and %q", err, c.reason, c.text)
+				}
+			})
 		})
 	}
 	if err := Remove(t.Context(), newBus(t), "83b8", RemoveOptions{}); err == nil {

@@ -140,12 +140,19 @@ func (r *removal) untilHeld(ctx context.Context, opts RemoveOptions) (context.Co
 func (r *removal) settle(ctx context.Context, wait time.Duration, err error) error {
 	stays := time.Now().Add(wait)
 	for {
+		// What is past is past before it is looked: whoever is held up here must not
+		// say of what he saw before that it is still so.
+		tooLong, over := time.Now().After(stays), ctx.Err() != nil
 		_, onBus := r.m.Readlink(r.dir)
 		going, left := leaving(r.m, r.uuid)
 		if errors.Is(onBus, fs.ErrNotExist) && !left {
 			return nil
 		}
-		if !left && !errors.Is(err, tree.ErrHeldUp) && time.Now().After(stays) {
+		leaves := left || errors.Is(err, tree.ErrHeldUp)
+		switch {
+		case leaves && over:
+			return r.late(going, err)
+		case !leaves && (over || tooLong):
 			if err == nil {
 				err = errStays
 			}
@@ -153,13 +160,6 @@ func (r *removal) settle(ctx context.Context, wait time.Duration, err error) err
 		}
 		select {
 		case <-ctx.Done():
-			if left || errors.Is(err, tree.ErrHeldUp) {
-				return r.late(going, err)
-			}
-			if err == nil {
-				err = errStays
-			}
-			return r.fail(KernelRefused, err)
 		case <-time.After(often):
 		}
 	}
