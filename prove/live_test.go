@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kindred/host/change"
@@ -18,7 +19,9 @@ import (
 
 // TestSweepHeld: a canary that was left behind and that somebody has open holds
 // no later proof up. It stays on record until it can be removed.
-func TestSweepHeld(t *testing.T) {
+func TestSweepHeld(t *testing.T) { synctest.Test(t, testSweepHeld) }
+
+func testSweepHeld(t *testing.T) {
 	h := small(t, "gen8")
 	root := t.TempDir()
 	records, err := record.OpenStore(root)
