@@ -85,14 +85,22 @@ connection = sqlite:///%s
 sync_on_startup = False
 `
 
+// first is what Placement does when it starts, which is to put its own traits and
+// classes into a database that has none yet. Of workers that do so at once one is
+// locked out of the file, and gunicorn ends them all.
+const first = "from placement.wsgi import init_application; init_application()"
+
 // Prepare makes an empty database in a directory, to be copied for each fleet.
 func Prepare(ctx context.Context, dir string) error {
 	if err := configure(dir); err != nil {
 		return err
 	}
-	sync := exec.CommandContext(ctx, python, "/usr/bin/placement-manage", "--config-file", filepath.Join(dir, "placement.conf"), "db", "sync")
-	if out, err := sync.CombinedOutput(); err != nil {
-		return fmt.Errorf("make Placement's database: %w: %s", err, out)
+	for _, args := range [][]string{{"/usr/bin/placement-manage", "--config-file", filepath.Join(dir, "placement.conf"), "db", "sync"}, {"-c", first}} {
+		step := exec.CommandContext(ctx, python, args...)
+		step.Env = append(os.Environ(), "OS_PLACEMENT_CONFIG_DIR="+dir)
+		if out, err := step.CombinedOutput(); err != nil {
+			return fmt.Errorf("make Placement's database: %w: %s", err, out)
+		}
 	}
 	return nil
 }
