@@ -16,6 +16,7 @@ package client
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -23,14 +24,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"kindred/api"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"kindred/api"
 )
 
 // Client asks one of several servers of one fleet.
@@ -97,6 +98,27 @@ type request struct {
 	query        url.Values
 	header       http.Header
 	body, into   any
+	packed       bool // the body is sent compressed
+}
+
+// packers compress what is sent. Agents send seldom, and what they do not need
+// for long is let go.
+var packers = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(fmt.Sprintf("compress at this level: %v", err)) // it is a constant
+	}
+	return z
+}}
+
+func packed(text []byte) []byte {
+	data := bytes.NewBuffer(make([]byte, 0, len(text)/2))
+	z := packers.Get().(*gzip.Writer)
+	defer packers.Put(z)
+	z.Reset(data)
+	_, _ = z.Write(text) // memory takes all
+	_ = z.Close()
+	return data.Bytes()
 }
 
 // path fills in the names of a path's parts.
@@ -116,6 +138,9 @@ func (c *Client) do(ctx context.Context, r request) error {
 		var err error
 		if body, err = json.Marshal(r.body); err != nil {
 			return fmt.Errorf("%s %s: encode the request: %w", r.method, r.path, err)
+		}
+		if r.packed {
+			body = packed(body)
 		}
 	}
 	var failed error
@@ -151,6 +176,9 @@ func (s *server) send(ctx context.Context, r request, body []byte) (*http.Respon
 	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.packed {
+		req.Header.Set("Content-Encoding", api.Packed)
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {

@@ -412,6 +412,7 @@ func (k *kinds) judged(s *source, o *offer) *judged {
 	}
 	v := &judged{verdict: k.engine.Check(s.what, o.what)}
 	v.verdict.Host, v.verdict.Parent = "", ""
+	v.verdict.Findings = slices.Clone(v.verdict.Findings) // it is kept: no more than there are
 	v.evidence = evidence(&v.verdict)
 	kept, _ := s.verdicts.LoadOrStore(o.id, v)
 	return kept.(*judged)

@@ -59,11 +59,11 @@ func (l *liveness) silent(host string, mine, otherThere bool, now time.Time, tim
 // Report takes what an agent tells of its host. When it returns, the report is
 // in the store.
 func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.ReportAnswer, error) {
-	return s.report(ctx, name, r, encode(r))
+	return s.report(ctx, name, r, pack(r))
 }
 
-// report takes a report and the text that it was sent as, which is what is stored.
-func (s *Server) report(ctx context.Context, name string, r *api.Report, text []byte) (*api.ReportAnswer, error) {
+// report takes a report, and as what it is stored.
+func (s *Server) report(ctx context.Context, name string, r *api.Report, value []byte) (*api.ReportAnswer, error) {
 	switch {
 	case r.Own == nil || r.Version == "":
 		return nil, api.NewProblem(api.BadRequest, "a report has the host's own part, and a version")
@@ -82,7 +82,7 @@ func (s *Server) report(ctx context.Context, name string, r *api.Report, text []
 		return nil, api.NewProblem(api.BadRequest, "%v", err)
 	}
 	s.live.heard(name, s.now()) // before it can be on record that this server heard it
-	one := &draft{value: packed(text), rec: *r}
+	one := &draft{value: value, rec: *r}
 	s.view.drafts.add(name, one)
 	defer s.view.drafts.drop(name, one)
 	for range tries {

@@ -201,17 +201,18 @@ func (s *Server) registerHosts(a huma.API) {
 		o.SkipValidateBody = true // an agent that is newer may say more
 		return o
 	}
-	o := agent("report", http.MethodPut, api.PathReport, "An agent's report of its host")
-	o.MaxBodyBytes = api.MaxStatic
-	huma.Register(a, o, func(ctx context.Context, in *struct {
+	long := func(id, path, summary string) huma.Operation {
+		o := agent(id, http.MethodPut, path, summary)
+		o.MaxBodyBytes, o.Middlewares = api.MaxStatic, huma.Middlewares{acceptPacked}
+		o.Description = "The body may come with the Content-Encoding " + api.Packed + "."
+		return o
+	}
+	huma.Register(a, long("report", api.PathReport, "An agent's report of its host"), func(ctx context.Context, in *struct {
 		NameOf
-		Body    api.Report
-		RawBody []byte
+		Body api.Report
 	}) (*answer[*api.ReportAnswer], error) {
-		return speak(ctx, in.Name, func() (*api.ReportAnswer, error) { return s.report(ctx, in.Name, &in.Body, in.RawBody) })
+		return speak(ctx, in.Name, func() (*api.ReportAnswer, error) { return s.report(ctx, in.Name, &in.Body, stored(ctx, &in.Body)) })
 	})
-	// The text is asked for to be stored; that it may be anything the framework infers.
-	delete(a.OpenAPI().Paths[api.PathReport].Put.RequestBody.Content, "application/octet-stream")
 	huma.Register(a, agent("alive", http.MethodPost, api.PathAlive, "An agent's word that nothing changed"), func(ctx context.Context, in *struct {
 		NameOf
 		Body api.Alive
@@ -225,9 +226,7 @@ func (s *Server) registerHosts(a huma.API) {
 		_, err := speak(ctx, in.Name, func() (none, error) { return none{}, s.Status(ctx, in.Name, in.Body) })
 		return nil, err
 	})
-	o = agent("static", http.MethodPut, api.PathStatic, "The static part of some hosts' inventories, by its digest")
-	o.MaxBodyBytes = api.MaxStatic
-	huma.Register(a, o, func(ctx context.Context, in *struct {
+	huma.Register(a, long("static", api.PathStatic, "The static part of some hosts' inventories, by its digest"), func(ctx context.Context, in *struct {
 		Hash string `path:"hash"`
 		Body inventory.Inventory
 	}) (*none, error) {

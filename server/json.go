@@ -14,11 +14,18 @@ type appender interface {
 	AppendJSON(to []byte) ([]byte, error)
 }
 
-// scratch is memory for answers, used again; one that grew beyond most of them
-// is let go.
+// scratch is memory for texts that come and go, used again; one that grew beyond
+// most of them is let go.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 const mostScratch = 4 << 20
+
+func reuse(memory *[]byte, text []byte) {
+	if cap(text) <= mostScratch {
+		*memory = text
+		scratch.Put(memory)
+	}
+}
 
 // formats are how answers are written and requests read.
 func formats() map[string]huma.Format {
@@ -33,10 +40,7 @@ func formats() map[string]huma.Format {
 		if err == nil {
 			_, err = w.Write(append(text, '\n'))
 		}
-		if cap(text) <= mostScratch {
-			*memory = text
-			scratch.Put(memory)
-		}
+		reuse(memory, text)
 		return err
 	}
 	return map[string]huma.Format{"application/json": f, "json": f}

@@ -60,14 +60,20 @@ func unpack(data []byte, into any) error {
 	return nil
 }
 
-// decodeHost reads a record of a host, which is its report as it was sent, also one
-// that was written before they were compressed.
+// decodeHost reads a record of a host, which is its report: as it was sent, by gzip,
+// or compressed here, or, in one that is older, not at all.
 func decodeHost(r *store.Record) (rec api.Report, err error) {
 	if r.Gone {
 		return rec, nil
 	}
 	text := r.Value
-	if len(text) == 0 || text[0] != '{' {
+	switch {
+	case bytes.HasPrefix(text, []byte{'{'}):
+	case bytes.HasPrefix(text, gzipMagic):
+		if text, err = readPacked(text, api.MaxStatic, nil); err != nil {
+			return rec, fmt.Errorf("read a host's record: %w", err)
+		}
+	default:
 		if text, err = unpacked(text); err != nil {
 			return rec, err
 		}
