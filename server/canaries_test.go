@@ -485,7 +485,7 @@ func TestCanaryContention(t *testing.T) {
 	servers := []*running{r.start(r.open()), r.start(r.open())}
 	r.report(servers[0], "a", "b")
 	for _, s := range servers {
-		s.view.wait(t.Context(), servers[0].view.current(), 5*time.Second)
+		s.view.wait(t.Context(), servers[0].view.current(), time.Minute)
 	}
 	var all sync.WaitGroup
 	var granted, full atomic.Int32

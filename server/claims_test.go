@@ -252,7 +252,7 @@ func TestProofs(t *testing.T) {
 	if err := s.AddProofs(ctx, f); err != nil {
 		t.Fatal(err)
 	}
-	other.view.wait(ctx, s.view.current(), 5*time.Second)
+	other.view.wait(ctx, s.view.current(), time.Minute)
 	if g, o := where(s), where(other); g != fleet.Ready || o != fleet.Ready {
 		t.Errorf("proved, b: %s, and at another server %s", g, o)
 	}

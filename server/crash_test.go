@@ -191,7 +191,7 @@ func crash(t *testing.T, st story, k int, after bool) int {
 	kept := r.open()
 	c := &crashing{Store: kept, left: k, after: after}
 	s := r.start(c)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for round := range 40 {
 		for _, act := range []func(){

@@ -757,7 +757,7 @@ func TestDrainGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !servers[1].view.wait(t.Context(), d.Revision, 10*time.Second) {
+	if !servers[1].view.wait(t.Context(), d.Revision, time.Minute) {
 		t.Fatal("the other server does not know of it")
 	}
 	record, f := s.view.drain(d.ID), s.fleet()

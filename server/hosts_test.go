@@ -157,7 +157,7 @@ func TestUnusedStatics(t *testing.T) {
 		if err := reportBuild(s, m, name); err != nil {
 			t.Fatal(err)
 		}
-		other.view.wait(t.Context(), s.view.current(), 10*time.Second)
+		other.view.wait(t.Context(), s.view.current(), time.Minute)
 		return refers()
 	}
 	first, second := refers(), build("b2")
@@ -240,7 +240,7 @@ func TestHeardUnsaid(t *testing.T) {
 		wantCode(t, r.machines["a"].report(t.Context(), one.Server), api.Unavailable)
 		u.on.Store(false)
 		for live().Replica != one.replica { // until it is seen that it was written
-			if !one.view.wait(t.Context(), one.view.current()+1, 10*time.Second) {
+			if !one.view.wait(t.Context(), one.view.current()+1, time.Minute) {
 				t.Fatal("it was not written")
 			}
 		}
@@ -254,7 +254,7 @@ func TestHeardUnsaid(t *testing.T) {
 		t.Errorf("heard for the first time: %s", got)
 	}
 	r.report(two, "a")
-	one.view.wait(t.Context(), two.view.current(), 10*time.Second)
+	one.view.wait(t.Context(), two.view.current(), time.Minute)
 	r.pass(time.Hour)
 	heard()
 	if got := state(); got != api.Reporting {
@@ -275,7 +275,7 @@ func TestNowhere(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), p); err != nil || p.Code != api.NotFound || w.Code != http.StatusNotFound || w.Header().Get("Content-Type") != api.ProblemType {
 		t.Errorf("%d %v %s: %+v, %v", w.Code, w.Header(), w.Body, p, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	enough := errors.New("enough")
 	err := serve(t, s, Identity{Name: "test", Admin: true}).Events(ctx, nil, s.view.current()+1000, func(e *api.Event) error {
@@ -349,7 +349,7 @@ func TestStreams(t *testing.T) {
 	kept := r.open()
 	s, other := r.start(kept), r.start(kept)
 	r.report(s, "a", "b")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	enough := errors.New("enough")
 	agent := serve(t, s, Identity{Name: "host:b", Host: "b"})

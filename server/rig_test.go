@@ -151,7 +151,7 @@ func (r *rig) start(s Store) *running {
 	}()
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		cancel()
 		r.t.Fatal("the server did not get ready")
 	}

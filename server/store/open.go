@@ -142,21 +142,21 @@ func (e Existing) Open(ctx context.Context) (*Store, error) {
 	}
 	s, err := open(ctx, client, prefix(e.Prefix), client.Close)
 	if errors.Is(err, ErrUnavailable) {
-		err = fmt.Errorf("etcd at %s: %w%s", strings.Join(e.Endpoints, ","), err, e.refusals(ctx))
+		err = fmt.Errorf("etcd at %s: %w%s", strings.Join(e.Endpoints, ","), err, e.refusals(ctx, time.Second))
 	}
 	return s, err
 }
 
 // refusals say why endpoints cannot be reached, as far as a connection tells: the
-// client, which tries again and again, keeps that to itself.
-func (e Existing) refusals(ctx context.Context) (all string) {
+// client, which tries again and again, keeps that to itself. Each may take so long.
+func (e Existing) refusals(ctx context.Context, each time.Duration) (all string) {
 	for _, endpoint := range e.Endpoints {
 		u, err := url.Parse(endpoint)
 		if err != nil || u.Host == "" {
 			all += fmt.Sprintf("; %s is no address such as https://etcd-1:2379", endpoint)
 			continue
 		}
-		if err := e.refusal(ctx, u); err != nil {
+		if err := e.refusal(ctx, u, each); err != nil {
 			all += fmt.Sprintf("; %s: %v", endpoint, err)
 		}
 	}
@@ -165,8 +165,8 @@ func (e Existing) refusals(ctx context.Context) (all string) {
 
 // refusal connects, and waits a moment for a word against it: who has to show a
 // certificate is told after the handshake.
-func (e Existing) refusal(ctx context.Context, u *url.URL) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+func (e Existing) refusal(ctx context.Context, u *url.URL, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	if u.Scheme != "https" {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)

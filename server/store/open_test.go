@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRefusals: an operator is told what is wrong with an endpoint.
@@ -20,6 +21,7 @@ func TestRefusals(t *testing.T) {
 	nobody := "http://" + l.Addr().String()
 	l.Close()
 	picky := httptest.NewUnstartedServer(nil)
+	picky.EnableHTTP2 = true // it speaks first, as etcd does
 	picky.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	picky.StartTLS()
 	defer picky.Close()
@@ -36,7 +38,7 @@ func TestRefusals(t *testing.T) {
 		{picky.URL, &tls.Config{RootCAs: pool}, "certificate required"},
 		{picky.URL, &tls.Config{RootCAs: pool, Certificates: picky.TLS.Certificates}, ""},
 	} {
-		got := Existing{Endpoints: []string{c.endpoint}, TLS: c.tls}.refusals(t.Context())
+		got := Existing{Endpoints: []string{c.endpoint}, TLS: c.tls}.refusals(t.Context(), time.Minute)
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.endpoint, got, c.want)
 		}
