@@ -89,7 +89,7 @@ const (
 type Scripts struct {
 	callouts  []string // by directory, then by name
 	notifiers []string
-	deadline  map[event]time.Duration
+	limit     func(ctx context.Context, path string, e event) (context.Context, context.CancelFunc)
 	show      func(text string)
 
 	mu       sync.Mutex
@@ -112,8 +112,7 @@ type kind struct{ parent, typ string }
 // standard error and what is wrong with them, one message at a time.
 func Find(root string, show func(text string)) *Scripts {
 	s := &Scripts{
-		deadline: map[event]time.Duration{pre: Deadline, post: Deadline, notify: Deadline, live: Deadline, get: GetDeadline},
-		versions: make(map[kind]func() (*script, error)), refused: make(map[string]bool), hung: make(map[hang]bool),
+		limit: limit, versions: make(map[kind]func() (*script, error)), refused: make(map[string]bool), hung: make(map[hang]bool),
 	}
 	s.show = func(text string) {
 		s.mu.Lock()

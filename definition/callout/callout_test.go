@@ -9,9 +9,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kindred/definition"
@@ -37,13 +40,34 @@ const dir = "usr/lib/mdevctl/scripts.d/callouts/"
 
 var dev = For(&definition.Definition{UUID: "11111111-0000-4000-8000-00000000000a", Parent: "p", Type: "t-1", Auto: true})
 
+// hangs ends scripts of that name once they have said in the file that they run,
+// and gives all others a minute.
+func hangs(s *Scripts, file string) {
+	begun := 0
+	s.limit = func(ctx context.Context, path string, _ event) (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		if filepath.Base(path) != "hangs" {
+			return ctx, cancel
+		}
+		begun++
+		ctx, end := context.WithCancelCause(ctx)
+		go func(lines int) {
+			for ctx.Err() == nil {
+				if data, _ := os.ReadFile(file); strings.Count(string(data), "hangs\n") >= lines {
+					end(errors.New("it did not end in the test's time"))
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}(begun)
+		return ctx, cancel
+	}
+}
+
 // TestHang: what does not end is ended, and what it started with it.
 func TestHang(t *testing.T) {
-	s, shown, root := find(t, map[string]string{dir + "hangs": "sleep 300 & echo $! >>${0%/*}/../child; wait"})
-	for e := range s.deadline {
-		s.deadline[e] = 300 * time.Millisecond
-	}
-	begin := time.Now()
+	s, shown, root := find(t, map[string]string{dir + "hangs": "sleep 300 & echo $! hangs >>${0%/*}/../child; wait"})
+	child := filepath.Join(root, "usr/lib/mdevctl/scripts.d/child")
+	hangs(s, child)
 	if attrs, err := s.Attributes(t.Context(), dev); err == nil || attrs != nil {
 		t.Errorf("attributes %v, %v", attrs, err)
 	}
@@ -52,7 +76,7 @@ func TestHang(t *testing.T) {
 	}
 	done := false
 	err := s.Do(t.Context(), Start, dev, false, func(*Call) error { done = true; return nil })
-	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "hangs") || done {
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "hangs: it did not end in the test's time, and was ended") || done {
 		t.Errorf("a pre callout that hangs: %v, done %t", err, done)
 	}
 	// Not asked again for another device, which is not allowed either.
@@ -64,15 +88,13 @@ func TestHang(t *testing.T) {
 	if err := s.Do(t.Context(), Start, dev, true, func(*Call) error { done = true; return nil }); err != nil || !done || !strings.Contains(shown(), "start is forced") {
 		t.Errorf("forced: %v, done %t, %s", err, done, shown())
 	}
-	if took := time.Since(begin); took > 20*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/child"))
-	if err != nil || len(strings.Fields(string(data))) != 2 { // attributes, pre
+	data, err := os.ReadFile(child)
+	if err != nil || strings.Count(string(data), "hangs") != 2 { // attributes, pre
 		t.Fatalf("children %q, %v", data, err)
 	}
-	for _, pid := range strings.Fields(string(data)) {
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for line := range strings.Lines(string(data)) {
+		pid, _, _ := strings.Cut(line, " ")
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			state, err := os.ReadFile("/proc/" + pid + "/stat")
 			if err != nil || strings.Contains(string(state), ") Z") {
 				break
@@ -84,20 +106,37 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// TestLimit: a script may run for a minute, or ten seconds when it is only asked.
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for e, want := range map[event]time.Duration{pre: time.Minute, post: time.Minute, notify: time.Minute, live: time.Minute, get: 10 * time.Second} {
+			ctx, cancel := Find(t.TempDir(), nil).limit(t.Context(), "", e)
+			begin := time.Now()
+			<-ctx.Done()
+			cancel()
+			if took := time.Since(begin); took != want || !strings.Contains(context.Cause(ctx).Error(), want.String()) {
+				t.Errorf("%s: %v, %v", e, took, context.Cause(ctx))
+			}
+		}
+	})
+}
+
 // TestHungNotifier: one that hangs is told of one device, and holds up no other.
 func TestHungNotifier(t *testing.T) {
 	s, shown, root := find(t, map[string]string{
-		"usr/lib/mdevctl/scripts.d/notifiers/hangs": "echo >>${0%/*}/../told; sleep 300",
-		"usr/lib/mdevctl/scripts.d/notifiers/works": "echo >>${0%/*}/../told",
+		"usr/lib/mdevctl/scripts.d/notifiers/hangs": "echo hangs >>${0%/*}/../told; sleep 300",
+		"usr/lib/mdevctl/scripts.d/notifiers/works": "echo works >>${0%/*}/../told",
 	})
-	s.deadline[notify] = 2 * time.Second // the one that works has to be done by then
+	told := filepath.Join(root, "usr/lib/mdevctl/scripts.d/told")
+	hangs(s, told)
 	for range 3 {
 		if err := s.Do(t.Context(), Start, dev, false, func(*Call) error { return nil }); err != nil {
 			t.Error(err)
 		}
 	}
-	if data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/told")); err != nil || len(data) != 1+3 || strings.Count(shown(), "hangs: it did not end") != 1 {
-		t.Errorf("told %d times, %v; %s", len(data), err, shown())
+	data, err := os.ReadFile(told)
+	if text := string(data); err != nil || strings.Count(text, "hangs") != 1 || strings.Count(text, "works") != 3 || strings.Count(shown(), "hangs: it did not end") != 1 {
+		t.Errorf("told %q, %v; %s", data, err, shown())
 	}
 }
 
@@ -112,13 +151,24 @@ func TestGivenUp(t *testing.T) {
 }
 
 // TestBackground: a script that leaves something running behind is over when
-// it has ended itself.
+// it has ended itself, and what it printed is there, however late.
 func TestBackground(t *testing.T) {
-	s, _, _ := find(t, map[string]string{dir + "leaves": "sleep 5 & printf '[{\"a\":\"b\"}]'"})
+	s, _, root := find(t, map[string]string{dir + "leaves": "sleep 300 & echo $! >${0%/*}/../child; printf '[{\"a\":\"b\"}]'"})
 	begin := time.Now()
 	attrs, err := s.Attributes(t.Context(), dev)
-	if err != nil || len(attrs) != 1 || time.Since(begin) > 4*time.Second {
+	if err != nil || len(attrs) != 1 || time.Since(begin) > time.Minute {
 		t.Errorf("%v, %v after %v", attrs, err, time.Since(begin))
+	}
+	data, err := os.ReadFile(filepath.Join(root, "usr/lib/mdevctl/scripts.d/child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("what was left behind does not run: %v", err)
 	}
 }
 

@@ -30,14 +30,22 @@ type result struct {
 	late           bool // ended: by the deadline, or because it printed too much
 }
 
+// limit is how long a script may run.
+func limit(ctx context.Context, _ string, e event) (context.Context, context.CancelFunc) {
+	most := Deadline
+	if e == get {
+		most = GetDeadline
+	}
+	return context.WithTimeoutCause(ctx, most, fmt.Errorf("it did not end in %v", most))
+}
+
 // start runs one script to its end. An error that is neither late nor killed
 // says that it could not be run, or what it printed could not be taken.
 func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *Call, input []byte) (result, error) {
-	deadline := s.deadline[e]
 	if s.silent(path, e, false) {
 		return result{late: true}, errSilent
 	}
-	limited, cancel := context.WithTimeout(ctx, deadline)
+	limited, cancel := s.limit(ctx, path, e)
 	defer cancel()
 	args := []string{"-t", c.dev.Type, "-e", string(e), "-a", string(a), "-s", string(c.state), "-u", c.dev.UUID, "-p", c.dev.Parent}
 	var out result
@@ -50,7 +58,7 @@ func (s *Scripts) start(ctx context.Context, path string, e event, a Action, c *
 	if limited.Err() != nil && ctx.Err() == nil {
 		out.late = true
 		s.silent(path, e, true)
-		return out, fmt.Errorf("it did not end in %v, and was ended", deadline)
+		return out, fmt.Errorf("%w, and was ended", context.Cause(limited))
 	}
 	return out, err
 }

@@ -116,14 +116,13 @@ func (a *asking) read() {
 			}
 		}
 		if !until.IsZero() {
-			if wait = int(time.Until(until).Milliseconds()); wait <= 0 {
-				return
-			}
+			// What is there by then is read, however late this one comes to it.
+			wait = max(0, int(time.Until(until).Milliseconds()))
 		}
-		if _, err := unix.Poll(a.fds[:], wait); err != nil && err != unix.EINTR {
-			return
-		} else if err != nil {
+		if n, err := unix.Poll(a.fds[:], wait); err == unix.EINTR {
 			continue
+		} else if err != nil || n == 0 && wait == 0 {
+			return
 		}
 		for i := 1; i <= 2; i++ {
 			a.take(i)
