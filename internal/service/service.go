@@ -17,7 +17,8 @@ import (
 // Manager is the service manager that started this process. The zero value is
 // none.
 type Manager struct {
-	socket string
+	socket   string
+	patience time.Duration // how long it may take to listen
 	// Watchdog is within what time the manager wants to hear that the process
 	// works; 0: it does not.
 	Watchdog time.Duration
@@ -25,7 +26,7 @@ type Manager struct {
 
 // Of reads what the manager said in the environment.
 func Of(getenv func(string) string) Manager {
-	s := Manager{socket: getenv("NOTIFY_SOCKET")}
+	s := Manager{socket: getenv("NOTIFY_SOCKET"), patience: 10 * time.Second}
 	if pid := getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
 		if us, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64); err == nil && us > 0 {
 			s.Watchdog = time.Duration(us) * time.Microsecond
@@ -49,6 +50,10 @@ func (s Manager) Tell(state ...string) error {
 		return err
 	}
 	defer conn.Close()
+	// One that is stuck has a full queue, at which a write waits.
+	if err := conn.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+		return err
+	}
 	_, err = conn.Write([]byte(strings.Join(state, "\n")))
 	return err
 }

@@ -3,7 +3,9 @@
 package service
 
 import (
+	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -39,5 +41,33 @@ func TestManager(t *testing.T) {
 	other := map[string]string{"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
 	if s := Of(func(key string) string { return other[key] }); s.Watchdog != 0 || s.Tell("READY=1") != nil {
 		t.Errorf("another process is watched: %+v", s)
+	}
+}
+
+// TestStuck: a manager that does not listen any more holds nobody up for ever.
+func TestStuck(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := Manager{socket: name, patience: 100 * time.Millisecond}
+	ended := make(chan error, 1)
+	go func() {
+		for { // until its queue is full
+			if err := s.Tell("WATCHDOG=1"); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it still tells one who does not listen")
 	}
 }
