@@ -73,40 +73,41 @@ func deviceOf(client, n int) string {
 	return fmt.Sprintf("83b8f4f2-509f-382f-3c1e-%06x%06x", client+1, n)
 }
 
-// run lets all clients work for so long, and then until each has heard what
-// became of its last request. meanwhile is called once they began.
-func (c *crowd) run(long time.Duration, meanwhile func(end time.Time)) {
-	end := time.Now().Add(long)
+// run lets all clients work while something is done, and then until each has heard
+// what became of its last request.
+func (c *crowd) run(meanwhile func()) {
+	ctx, end := context.WithCancel(c.t.Context())
 	var all sync.WaitGroup
 	for i := range c.clients {
-		all.Go(func() { c.work(i, end) })
+		all.Go(func() { c.work(ctx, i) })
 	}
 	for _, inv := range c.targets {
-		all.Go(func() { c.news(inv, end) })
+		all.Go(func() { c.news(ctx, inv) })
 	}
-	meanwhile(end)
-	all.Wait()
+	defer all.Wait()
+	defer end()
+	meanwhile()
 }
 
 // news has a host report again and again, so that whoever judged it judged what
 // is old.
-func (c *crowd) news(inv *inventory.Inventory, end time.Time) {
+func (c *crowd) news(ctx context.Context, inv *inventory.Inventory) {
 	asks := c.client(len(inv.Host.Name))
 	defer asks.Close()
-	for n := 1; time.Now().Before(end); n++ {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	for n := 1; ctx.Err() == nil; n++ {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		_ = report(ctx, asks, inv, fmt.Sprint(n)) // the next one will do
 		cancel()
 		time.Sleep(250 * time.Millisecond)
 	}
 }
 
-// work takes room and gives it back until the end.
-func (c *crowd) work(i int, end time.Time) {
+// work takes room and gives it back, until ctx ends.
+func (c *crowd) work(ctx context.Context, i int) {
 	dice := rand.New(rand.NewPCG(7, uint64(i)))
 	asks := c.client(i)
 	defer asks.Close()
-	for n := 0; time.Now().Before(end); n++ {
+	for n := 0; ctx.Err() == nil; n++ {
 		in := asked{target: c.targets[dice.IntN(len(c.targets))].Host.Name}
 		for in.wants == [2]int{} {
 			in.wants = [2]int{dice.IntN(owned + 1), dice.IntN(owned + 1)}

@@ -59,10 +59,12 @@ func TestStale(t *testing.T) {
 	}
 	first, last := stores[0], stores[2]
 	write := store.Txn{Then: []store.Write{{Key: "room/x", Value: []byte("1")}}}
-	before, _, err := first.Commit(t.Context(), write)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var before int64
+	s.until("it is written", func(ctx context.Context) bool { // they may choose another leader still
+		var err error
+		before, _, err = first.Commit(ctx, write)
+		return err == nil
+	})
 	is := store.Txn{If: []store.Guard{{Key: "room/x", Revision: before}}}
 	s.until("the last member has seen it", func(ctx context.Context) bool {
 		_, ok, err := last.Commit(ctx, is)
@@ -97,11 +99,12 @@ func contend(t *testing.T, size size) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d clients, 3 servers, 3 members, %d targets of 2 parents of %d units; chance %d", size.clients, size.targets, units, seed)
 	var n int
-	c.run(size.long, func(end time.Time) {
+	c.run(func() {
 		s.until("clients are at work", func(context.Context) bool {
 			taken, full, given := c.count()
 			return taken > 0 && full > 0 && given > 0
 		})
+		end := time.Now().Add(size.long)
 		n = s.trouble(end, size.fault, rand.New(rand.NewPCG(seed, 0)))
 		time.Sleep(time.Until(end))
 	})

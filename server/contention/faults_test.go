@@ -99,8 +99,8 @@ var faults = []fault{
 	{"all members are killed", func(s *site, _, _ int) func() { return killed(s.members...) }},
 }
 
-// trouble has faults come and go until the end, all of them once before one comes
-// again. It returns how many there were.
+// trouble has faults come and go until the end, one at least, and all of them once
+// before one comes again. It returns how many there were.
 func (s *site) trouble(end time.Time, longest time.Duration, dice *rand.Rand) (n int) {
 	began := time.Now()
 	var order []int
@@ -113,7 +113,7 @@ func (s *site) trouble(end time.Time, longest time.Duration, dice *rand.Rand) (n
 		a := dice.IntN(3)
 		b := (a + 1 + dice.IntN(2)) % 3
 		long := longest/4 + upTo(dice, longest*3/4)
-		if time.Now().Add(long).After(end) {
+		if n > 0 && time.Now().Add(long).After(end) {
 			return n
 		}
 		s.t.Logf("%5.1f s: %s, for %v", time.Since(began).Seconds(), f.name, long.Round(10*time.Millisecond))

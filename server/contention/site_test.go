@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -134,9 +135,11 @@ func newSite(t *testing.T) *site {
 // keepUp starts servers that ended, as a service manager does: one that finds no
 // store when it starts gives up.
 func (s *site) keepUp() {
+	var all sync.WaitGroup
+	s.t.Cleanup(all.Wait) // before what runs is killed, and not started again
 	for _, n := range s.servers {
 		n.start()
-		go func() {
+		all.Go(func() {
 			for s.t.Context().Err() == nil {
 				time.Sleep(200 * time.Millisecond)
 				n.mu.Lock()
@@ -148,7 +151,7 @@ func (s *site) keepUp() {
 				default:
 				}
 			}
-		}()
+		})
 	}
 }
 
