@@ -75,12 +75,18 @@ func start(pairs int, kindred, mdevctl string, newer []string) error {
 	return measure(ctx, dir, programs{kindred, peer, asMdevctl, newer}, pairs)
 }
 
-// build makes the program as it is released.
+// build makes the program as it is released, and installs it, which is to copy it,
+// as the other program was: the system keeps in single pages what a linker wrote, by
+// mapping the file, and a program begins 0.4 ms later than from a file that was written.
 func build(ctx context.Context, to string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "kindred/cmd/kindred")
+	linked := to + ".linked"
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked, "kindred/cmd/kindred")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build kindred (run in the module's directory): %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	return nil
+	if out, err := exec.CommandContext(ctx, "install", "-m", "755", linked, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("install kindred: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return os.Remove(linked)
 }
