@@ -55,7 +55,7 @@ func putFile(ctx context.Context, t *testing.T, g *Guest, to, from string) {
 // printed.
 func says(ctx context.Context, t *testing.T, g *Guest, argv ...string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r, err := g.Run(ctx, Cmd{Argv: argv})
 	if err != nil {
@@ -83,7 +83,7 @@ func expect(ctx context.Context, t *testing.T, g *Guest, code int, texts []strin
 func hold(ctx context.Context, t *testing.T, g *Guest, id string) (pid string, release func()) {
 	t.Helper()
 	pid = sh(ctx, t, g.Client, `rm -f /tmp/held; hold `+id+` > /tmp/held 2>&1 < /dev/null & echo $!
-		for i in $(seq 100); do grep -q . /tmp/held && break; sleep 0.05; done; grep -q open /tmp/held || { cat /tmp/held >&2; exit 1; }`)
+		for i in $(seq 1200); do grep -q . /tmp/held && break; sleep 0.05; done; grep -q open /tmp/held || { cat /tmp/held >&2; exit 1; }`)
 	return pid, func() { sh(ctx, t, g.Client, "kill "+pid+"; while test -d /proc/"+pid+"/fd/0; do sleep 0.01; done") }
 }
 
@@ -152,7 +152,7 @@ func changeInUse(ctx context.Context, t *testing.T, g *Guest) {
 		expect(ctx, t, g, 1, []string{"still being removed", who}, "kindred", "device", "stop", changeDevice)
 		expect(ctx, t, g, 1, []string{"still being removed", who}, "kindred", "device", "start", changeDevice, "-p", changeParent, "-t", changeType)
 		release()
-		sh(ctx, t, g.Client, "for i in $(seq 200); do test -e /sys/class/mdev_bus/"+changeParent+"/"+changeDevice+" || exit 0; sleep 0.05; done; exit 1")
+		sh(ctx, t, g.Client, "for i in $(seq 1200); do test -e /sys/class/mdev_bus/"+changeParent+"/"+changeDevice+" || exit 0; sleep 0.05; done; exit 1")
 	}
 	t.Logf("50 devices in use were stopped in %.1f s", time.Since(began).Seconds())
 	clean(ctx, t, g)
@@ -179,7 +179,7 @@ func killed(ctx context.Context, t *testing.T, g *Guest, argv []string, before f
 			}
 			points++
 			// A child that lives goes on: what it does is soon over.
-			sh(ctx, t, g.Client, "for i in $(seq 100); do grep -q kindred /proc/[0-9]*/comm || exit 0; sleep 0.02; done; exit 1")
+			sh(ctx, t, g.Client, "for i in $(seq 3000); do grep -q kindred /proc/[0-9]*/comm || exit 0; sleep 0.02; done; exit 1")
 			expect(ctx, t, g, 0, nil, "kindred", "device", "repair")
 			expect(ctx, t, g, 0, []string{"nothing to repair"}, "kindred", "device", "repair")
 			if check(n) {
@@ -337,7 +337,7 @@ func TestFunctionChanges(t *testing.T) {
 	expect(ctx, t, g, 1, []string{"process " + pid + " (hold) closes it", "kindred device repair"}, append(stop, "--force")...)
 	expect(ctx, t, g, 1, []string{"process " + pid + " (hold) closes it"}, "kindred", "device", "repair")
 	release()
-	sh(ctx, t, g.Client, "for i in $(seq 100); do test -e "+dir+"/vfio-dev/vfio* || exit 0; sleep 0.05; done")
+	sh(ctx, t, g.Client, "for i in $(seq 1200); do test -e "+dir+"/vfio-dev/vfio* || exit 0; sleep 0.05; done")
 	expect(ctx, t, g, 0, []string{"completed"}, "kindred", "device", "repair")
 	wants("released and repaired", before)
 
@@ -464,12 +464,12 @@ func TestWatch(t *testing.T) {
 	g := bootAll(ctx, t, a, known(t, "gen8"))[0]
 	installKindred(ctx, t, g)
 	watch := sh(ctx, t, g.Client, `kindred watch -o json >> /tmp/watch 2> /tmp/watch.err < /dev/null & echo $!
-		for i in $(seq 100); do grep -q 0000:00:11.0 /tmp/watch && break; sleep 0.05; done`)
+		for i in $(seq 1200); do grep -q 0000:00:11.0 /tmp/watch && break; sleep 0.05; done`)
 	// told waits until the watch has said all of this, and nothing more.
 	told := func(want ...string) {
 		t.Helper()
 		var got []string
-		for range 200 {
+		for range 1200 {
 			out := sh(ctx, t, g.Client, "cat /tmp/watch; cat /tmp/watch.err >&2; test ! -s /tmp/watch.err")
 			got = nil
 			for line := range strings.Lines(out) {
@@ -529,5 +529,5 @@ func TestWatch(t *testing.T) {
 	told("removed"+device, "removed parent "+changeParent+", 1 types")
 	sh(ctx, t, g.Client, "echo "+changeParent+" > /sys/bus/pci/drivers/kdx/bind")
 	told("added parent " + changeParent + ", 1 types")
-	sh(ctx, t, g.Client, "kill -INT "+watch+"; for i in $(seq 100); do test -d /proc/"+watch+"/fd/0 || exit 0; sleep 0.02; done; exit 1")
+	sh(ctx, t, g.Client, "kill -INT "+watch+"; for i in $(seq 3000); do test -d /proc/"+watch+"/fd/0 || exit 0; sleep 0.02; done; exit 1")
 }

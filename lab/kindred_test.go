@@ -268,7 +268,7 @@ func TestProbe(t *testing.T) {
 
 	// Held open by somebody, it is left alone.
 	sh(ctx, t, g.Client, `group=$(basename $(readlink /sys/bus/mdev/devices/`+movingDevice+`/iommu_group))
-		sleep 60 3<>/dev/vfio/$group >/dev/null 2>&1 & echo started`)
+		exec 3<>/dev/vfio/$group; sleep 600 >/dev/null 2>&1 & echo started`)
 	inv = inspect(ctx, t, g, "--probe")
 	check(inv, movingDevice, "not observed")
 	if got := inv.Device(movingDevice).InUse; got != inventory.Yes {

@@ -60,7 +60,7 @@ func virsh(ctx context.Context, t *testing.T, g *Guest, args string) string {
 // eventually waits for what libvirt learns from udev and inotify.
 func eventually(t *testing.T, what string, ready func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ready(); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ready(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it did not come to this: %s", what)
 		}

@@ -144,7 +144,8 @@ func TestMdevctlErrors(t *testing.T) {
 	}
 	// One that is open is not stopped, and the process is named.
 	sh(ctx, t, g.Client, `group=$(basename $(readlink /sys/bus/mdev/devices/`+u+`/iommu_group))
-		sleep 60 3<>/dev/vfio/$group >/dev/null 2>&1 & echo $!`)
+		exec 3<>/dev/vfio/$group; sleep 600 >/dev/null 2>&1 &
+		while test $(cat /proc/$!/comm) != sleep; do usleep 10000; done`)
 	r, err := g.Run(ctx, Cmd{Argv: []string{"mdevctl", "stop", "-u", u}})
 	if err != nil {
 		t.Fatal(err)

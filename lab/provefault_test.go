@@ -26,7 +26,7 @@ func TestProveFaults(t *testing.T) {
 	left := func(when string) {
 		t.Helper()
 		// The guard of a killed process may still be at work.
-		text := sh(ctx, t, g.Client, `for i in $(seq 100); do
+		text := sh(ctx, t, g.Client, `for i in $(seq 600); do
 			l=$(ls /sys/bus/mdev/devices /var/lib/kindred/canaries /var/lib/kindred/devices /var/tmp | grep -v : || true)
 			[ -z "$l" ] && break; sleep 0.1; done; echo $l; ls /proc/*/fd -l 2>/dev/null | grep -c /dev/vfio/ || true`)
 		if text != "0" {

@@ -33,15 +33,15 @@ func TestVFIOByCdev(t *testing.T) {
 		for _, holder := range []string{"cdev", "group", ""} {
 			sh(ctx, t, g.Client, `rm -f /tmp/hold /tmp/end; mkfifo /tmp/end
 				transfer hold -path "`+holder+`" `+sourceDevice+` </tmp/end >/dev/null 2>&1 &
-				sleep 60 >/tmp/end 2>/dev/null & echo $! >/tmp/holder
-				n=0; until test -e /tmp/hold; do n=$((n+1)); test $n -lt 500; usleep 10000; done`)
+				sleep 600 >/tmp/end 2>/dev/null & echo $! >/tmp/holder
+				n=0; until test -e /tmp/hold; do n=$((n+1)); test $n -lt 6000; usleep 10000; done`)
 			for _, path := range []string{"cdev", "group"} {
 				if r := transfer(ctx, t, g, "info", "-path", path, sourceDevice); r.Failed != "busy" {
 					t.Errorf("by %s while it is held by %q: %+v", path, holder, r)
 				}
 			}
 			sh(ctx, t, g.Client, `kill $(cat /tmp/holder); n=0
-				while pidof transfer >/dev/null; do n=$((n+1)); test $n -lt 500; usleep 10000; done`)
+				while pidof transfer >/dev/null; do n=$((n+1)); test $n -lt 6000; usleep 10000; done`)
 		}
 		// Nobody is asked, and no device is opened.
 		for _, d := range inspect(ctx, t, g).Devices {

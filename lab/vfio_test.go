@@ -40,7 +40,7 @@ func installTransfer(ctx context.Context, t *testing.T, g *Guest) {
 func transfer(ctx context.Context, t *testing.T, g *Guest, args ...string) truth.Report {
 	t.Helper()
 	// A program that made a driver oops does not come back.
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r, err := g.Run(ctx, Cmd{Argv: append([]string{"transfer"}, args...)})
 	if err != nil {
@@ -97,7 +97,7 @@ func withBuild(ctx context.Context, t *testing.T, g *Guest, build, params string
 	sh(ctx, t, g.Client, "modprobe "+module+" scratch_kib=4 "+params)
 	do()
 	// The kernel puts the release of files off.
-	sh(ctx, t, g.Client, "n=0; until rmmod "+module+" 2>/dev/null; do n=$((n+1)); test $n -lt 200; usleep 5000; done")
+	sh(ctx, t, g.Client, "n=0; until rmmod "+module+" 2>/dev/null; do n=$((n+1)); test $n -lt 6000; usleep 10000; done")
 }
 
 // TestVFIO is package host/vfio on a real kernel, against what drivers do.
