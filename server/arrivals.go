@@ -53,5 +53,7 @@ func (a *arrivals) wait(ctx context.Context, revision int64, most time.Duration)
 	case <-t.C:
 	case <-ctx.Done():
 	}
-	return false
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.reached >= revision
 }

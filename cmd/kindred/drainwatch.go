@@ -224,6 +224,7 @@ over.`
 // nextMove hands over a prepared move, one that nobody else did.
 func nextMove(ctx context.Context, c *client.Client, id string, wait time.Duration) (*api.Migration, error) {
 	for end := time.Now().Add(wait); ; {
+		late := !time.Now().Before(end) // before it is asked: what comes is news then
 		d, err := c.Drain(ctx, id, false)
 		if err != nil {
 			return nil, err
@@ -253,7 +254,7 @@ func nextMove(ctx context.Context, c *client.Client, id string, wait time.Durati
 		switch {
 		case d.State.Over() && !moving:
 			return nil, &exitError{exitNo, fmt.Errorf("drain %s is %s, and nothing is prepared any more", id, d.State)}
-		case time.Now().After(end):
+		case late:
 			return nil, &exitError{exitFull, fmt.Errorf("no move of drain %s is prepared", id)}
 		}
 		select {

@@ -126,8 +126,8 @@ func runMigrationCreate(cmd *cobra.Command, opts *migrationOptions, devices []st
 // waitPrepared waits until the target has the devices, or will not.
 func waitPrepared(ctx context.Context, c *client.Client, m *api.Migration, most time.Duration) (*api.Migration, error) {
 	end := time.Now().Add(most)
-	for m.State == api.Planned || m.State == api.Claimed {
-		if time.Now().After(end) {
+	for late := false; m.State == api.Planned || m.State == api.Claimed; {
+		if late {
 			return nil, fmt.Errorf("migration %s is %s after %s: see kindred migration show %s", m.ID, m.State, most, m.ID)
 		}
 		select {
@@ -135,6 +135,7 @@ func waitPrepared(ctx context.Context, c *client.Client, m *api.Migration, most 
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		late = time.Now().After(end) // before it is asked: what comes is news then
 		var err error
 		if m, err = c.Migration(ctx, m.ID); err != nil {
 			return nil, err

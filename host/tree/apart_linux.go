@@ -93,12 +93,16 @@ func writeApart(ctx context.Context, fd int, name, text string) error {
 		_ = cmd.Wait()
 	}()
 	select {
-	case err := <-answered:
-		if err != nil {
-			return fail(err)
-		}
-		return nil
+	case err = <-answered:
 	case <-ctx.Done():
-		return fail(fmt.Errorf("%w (process %d): %w", ErrHeldUp, cmd.Process.Pid, context.Cause(ctx)))
+		select {
+		case err = <-answered: // and it was this process that was held up
+		default:
+			err = fmt.Errorf("%w (process %d): %w", ErrHeldUp, cmd.Process.Pid, context.Cause(ctx))
+		}
 	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
 }
