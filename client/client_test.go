@@ -62,8 +62,13 @@ func TestNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := "http://" + l.Addr().String()
-	l.Close()
+	defer l.Close()
+	there, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	gone := "http://" + there.LocalAddr().String() // taken, and nobody listens
 
 	c := open(t, gone, cut, good)
 	for range 2 {

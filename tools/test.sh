@@ -57,10 +57,12 @@ GOOS=darwin CGO_ENABLED=0 go vet ./cmd/kindred ./fleet ./host/... ./definition/.
 go mod verify >/dev/null
 
 say "tests"
-go test $race ./...
+# Packages run beside one another: on a busy machine one may take longer than ten
+# minutes, which is not what is tested.
+go test $race -timeout 30m ./...
 if [ -n "$race" ]; then
 	# Every step at which somebody can be killed: the race detector had some of them.
-	CGO_ENABLED=0 go test -count=1 ./sim/hosts -run TestKilledAnywhere
+	CGO_ENABLED=0 go test -count=1 -timeout 30m ./sim/hosts -run TestKilledAnywhere
 fi
 
 say "demo"

@@ -74,7 +74,7 @@ func TestObserves(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for range 600 {
+	for range 60 * 20 {
 		if reports.Load() >= 2 {
 			break
 		}

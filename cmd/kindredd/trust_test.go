@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,18 +30,12 @@ func (b *buffer) String() string              { b.mu.Lock(); defer b.mu.Unlock()
 // serve runs the server until the test ends.
 func serve(t *testing.T, dir string) (socket, https string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
 	socket = filepath.Join(dir, "s")
 	log := new(buffer)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int, 1)
 	go func() {
-		done <- run(ctx, []string{"serve", "--data-dir", filepath.Join(dir, "data"), "--socket", socket, "--listen", address, "--reach", "127.0.0.1", "--seal-key", filepath.Join(dir, "seal.key"), "--catalogs", dir}, log, log)
+		done <- run(ctx, []string{"serve", "--data-dir", filepath.Join(dir, "data"), "--socket", socket, "--listen", "127.0.0.1:0", "--reach", "127.0.0.1", "--seal-key", filepath.Join(dir, "seal.key"), "--catalogs", dir}, log, log)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -51,7 +44,8 @@ func serve(t *testing.T, dir string) (socket, https string) {
 		}
 	})
 	for range 60 * 40 {
-		if strings.Contains(log.String(), "listening on https") {
+		if _, at, found := strings.Cut(log.String(), "listening on https://"); found && strings.Contains(at, "\n") {
+			address, _, _ := strings.Cut(at, "\n")
 			return "unix:" + socket, "https://" + address
 		}
 		time.Sleep(25 * time.Millisecond)

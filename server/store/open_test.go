@@ -18,8 +18,13 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := "http://" + l.Addr().String()
-	l.Close()
+	defer l.Close()
+	there, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	nobody := "http://" + there.LocalAddr().String() // the address is taken, and nobody listens
 	picky := httptest.NewUnstartedServer(nil)
 	picky.EnableHTTP2 = true // it speaks first, as etcd does
 	picky.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}

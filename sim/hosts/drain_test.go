@@ -46,7 +46,7 @@ func TestDrainFleet(t *testing.T) {
 			names = append(names, fmt.Sprintf("%s:%s-%d", build, build, n))
 		}
 	}
-	d.site = newSite(t, names...)
+	d.site = newSiteWith(t, 5*time.Second, names...)
 	d.reported()
 	order := &api.DrainOrder{TTL: api.Duration(6 * time.Second), DrainRequest: api.DrainRequest{Hosts: []string{"rack-*"}, AtOnce: d.atOnce, Policy: fleet.Spread}}
 	for n, host := range d.rack {

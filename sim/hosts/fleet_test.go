@@ -88,6 +88,13 @@ func (s *site) again(host string, killAt int) {
 // one: BUILD:NAME.
 func newSite(t *testing.T, builds ...string) *site {
 	t.Helper()
+	return newSiteWith(t, time.Minute, builds...)
+}
+
+// newSiteWith has hosts that are taken for silent after some time. Where none is to
+// be, that is more than a busy machine holds one up.
+func newSiteWith(t *testing.T, silent time.Duration, builds ...string) *site {
+	t.Helper()
 	catalog, err := compat.ParseCatalog("ksim.yaml", sim.Catalog)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +125,7 @@ func newSite(t *testing.T, builds ...string) *site {
 		stop()
 		serving.Wait()
 		s := server.New(server.Config{
-			Store: kept, Catalogs: catalogs, Log: log, SealKey: seal, Interval: time.Second, Timeout: 5 * time.Second, Sweep: 50 * time.Millisecond,
+			Store: kept, Catalogs: catalogs, Log: log, SealKey: seal, Interval: time.Second, Timeout: silent, Sweep: 50 * time.Millisecond,
 			DrainPatience: 2 * time.Second,
 		})
 		var running context.Context
