@@ -74,12 +74,30 @@ func (v *Value) UnmarshalJSON(data []byte) error {
 		*v = None()
 		return nil
 	}
+	if text, ok := plain(data); ok {
+		*v = Of(text)
+		return nil
+	}
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
 		return fmt.Errorf("a value is a string or null: %w", err)
 	}
 	*v = Of(text)
 	return nil
+}
+
+// plain is the text of a JSON string that is written as it is, as nearly all are.
+func plain(data []byte) (text string, ok bool) {
+	if len(data) < 2 || data[0] != '"' || data[len(data)-1] != '"' {
+		return "", false
+	}
+	data = data[1 : len(data)-1]
+	for _, c := range data {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", false
+		}
+	}
+	return string(data), true
 }
 
 // Attributes are named values read from one place: a sysfs directory, a
