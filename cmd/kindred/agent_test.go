@@ -5,6 +5,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"kindred/api"
+	"kindred/inventory"
 )
 
 // changing are the system calls that change files, but for open's.
@@ -43,9 +45,13 @@ func TestObserves(t *testing.T) {
 		case strings.HasPrefix(r.URL.Path, "/v1/static/"):
 			known[strings.TrimPrefix(r.URL.Path, "/v1/static/")] = true
 		case strings.HasSuffix(r.URL.Path, "/report"):
-			report := new(api.Report)
-			if err := json.NewDecoder(r.Body).Decode(report); err != nil {
-				t.Error(err)
+			report := &api.Report{Own: new(inventory.Own)}
+			text, err := gzip.NewReader(r.Body)
+			if err == nil {
+				err = json.NewDecoder(text).Decode(report)
+			}
+			if err != nil || r.Header.Get("Content-Encoding") != api.Packed {
+				t.Errorf("%s: %v", r.Header, err)
 			}
 			if !known[report.Own.Static] {
 				w.WriteHeader(http.StatusConflict)
