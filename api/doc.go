@@ -78,8 +78,8 @@ const (
 	HeaderLast = "Last-Event-ID"
 )
 
-// Packed is the Content-Encoding that what is told of a host may come with.
-const Packed = "gzip"
+// Gzip is the Content-Encoding that what is told of a host may come with.
+const Gzip = "gzip"
 
 // Names of certificates: what stands in front of the name says what its
 // bearer may do. An agent touches its own host alone.

@@ -98,12 +98,12 @@ type request struct {
 	query        url.Values
 	header       http.Header
 	body, into   any
-	packed       bool // the body is sent compressed
+	gzip         bool // the body is sent compressed
 }
 
-// packers compress what is sent. Agents send seldom, and what they do not need
+// zippers compress what is sent. Agents send seldom, and what they do not need
 // for long is let go.
-var packers = sync.Pool{New: func() any {
+var zippers = sync.Pool{New: func() any {
 	z, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
 		panic(fmt.Sprintf("compress at this level: %v", err)) // it is a constant
@@ -111,10 +111,10 @@ var packers = sync.Pool{New: func() any {
 	return z
 }}
 
-func packed(text []byte) []byte {
+func gzipped(text []byte) []byte {
 	data := bytes.NewBuffer(make([]byte, 0, len(text)/2))
-	z := packers.Get().(*gzip.Writer)
-	defer packers.Put(z)
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
 	z.Reset(data)
 	_, _ = z.Write(text) // memory takes all
 	_ = z.Close()
@@ -139,8 +139,8 @@ func (c *Client) do(ctx context.Context, r request) error {
 		if body, err = json.Marshal(r.body); err != nil {
 			return fmt.Errorf("%s %s: encode the request: %w", r.method, r.path, err)
 		}
-		if r.packed {
-			body = packed(body)
+		if r.gzip {
+			body = gzipped(body)
 		}
 	}
 	var failed error
@@ -177,8 +177,8 @@ func (s *server) send(ctx context.Context, r request, body []byte) (*http.Respon
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if r.packed {
-		req.Header.Set("Content-Encoding", api.Packed)
+	if r.gzip {
+		req.Header.Set("Content-Encoding", api.Gzip)
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {

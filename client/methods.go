@@ -67,12 +67,12 @@ func (c *Client) Lost(ctx context.Context, name string) error {
 // Report tells a host's report; PutStatic what it refers to, where the server asks
 // for it by [api.NeedStatic]; Alive that nothing changed.
 func (c *Client) Report(ctx context.Context, host string, r *api.Report) (*api.ReportAnswer, error) {
-	return ask[api.ReportAnswer](ctx, c, request{method: http.MethodPut, path: path(api.PathReport, host), body: r, packed: true})
+	return ask[api.ReportAnswer](ctx, c, request{method: http.MethodPut, path: path(api.PathReport, host), body: r, gzip: true})
 }
 
 // PutStatic sends the static part of an inventory.
 func (c *Client) PutStatic(ctx context.Context, hash string, static *inventory.Inventory) error {
-	return c.do(ctx, request{method: http.MethodPut, path: path(api.PathStatic, hash), body: static, packed: true})
+	return c.do(ctx, request{method: http.MethodPut, path: path(api.PathStatic, hash), body: static, gzip: true})
 }
 
 // Alive says that a host's report stands.

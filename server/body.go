@@ -28,8 +28,9 @@ var (
 	errTooLong = errors.New("it is too long")
 )
 
-// readPacked appends to a buffer what was compressed, which is at most so long.
-func readPacked(data []byte, most int64, to []byte) ([]byte, error) {
+// gunzip appends to a buffer what was compressed. What is longer than most bytes is
+// errTooLong.
+func gunzip(data []byte, most int64, to []byte) ([]byte, error) {
 	z := readers.Get().(*gzip.Reader)
 	defer readers.Put(z)
 	if err := z.Reset(bytes.NewReader(data)); err != nil {
@@ -67,16 +68,16 @@ func (b *body) BodyReader() io.Reader { return b.text }
 // bodyTime is how long a body may take to come.
 const bodyTime = 5 * time.Second
 
-// acceptPacked lets an operation's body come compressed. What it is must not be
+// acceptGzip lets an operation's body come compressed. What it is must not be
 // longer than the operation allows, before and after.
-func acceptPacked(ctx huma.Context, next func(huma.Context)) {
+func acceptGzip(ctx huma.Context, next func(huma.Context)) {
 	switch encoding := ctx.Header("Content-Encoding"); encoding {
 	case "", "identity":
 		next(ctx)
 		return
-	case api.Packed:
+	case api.Gzip:
 	default:
-		refuseIn(ctx, api.NewProblem(api.BadRequest, "a body in the encoding %q is not understood: %s or none", encoding, api.Packed))
+		refuseIn(ctx, api.NewProblem(api.BadRequest, "a body in the encoding %q is not understood: %s or none", encoding, api.Gzip))
 		return
 	}
 	most := ctx.Operation().MaxBodyBytes
@@ -87,14 +88,14 @@ func acceptPacked(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	memory := scratch.Get().(*[]byte)
-	text, err := readPacked(data, most, (*memory)[:0])
+	text, err := gunzip(data, most, (*memory)[:0])
 	defer reuse(memory, text)
 	switch {
 	case int64(len(data)) > most, errors.Is(err, errTooLong):
 		refuseIn(ctx, api.NewProblem(api.TooBig, "the body is longer than %d bytes", most))
 		return
 	case err != nil:
-		refuseIn(ctx, api.NewProblem(api.BadRequest, "the body is not what its encoding, %s, says: %v", api.Packed, err))
+		refuseIn(ctx, api.NewProblem(api.BadRequest, "the body is not what its encoding, %s, says: %v", api.Gzip, err))
 		return
 	}
 	next(&body{huma.WithValue(ctx, sentAs{}, data), bytes.NewReader(text)})

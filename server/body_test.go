@@ -15,9 +15,9 @@ import (
 	"kindred/server/store"
 )
 
-// TestPackedBody: what an agent sends compressed is taken and stored as it came,
+// TestGzipBody: what an agent sends compressed is taken and stored as it came,
 // with what is not known here; what is none, or becomes too long, is refused.
-func TestPackedBody(t *testing.T) {
+func TestGzipBody(t *testing.T) {
 	r := newRig(t, newMachine("a", 2), newMachine("b", 2))
 	kept := r.open()
 	s := r.start(kept)
@@ -61,17 +61,17 @@ func TestPackedBody(t *testing.T) {
 		return to.Bytes()
 	}
 
-	packed := zip(report("a", "v-packed"))
-	if code, p := put("a", api.Packed, packed); code != http.StatusOK {
+	zipped := zip(report("a", "v-gzip"))
+	if code, p := put("a", api.Gzip, zipped); code != http.StatusOK {
 		t.Fatalf("%d %v", code, p)
 	}
-	if rec, err := kept.Get(t.Context(), store.Key(store.Host, "a")); err != nil || !bytes.Equal(rec.Value, packed) {
-		t.Errorf("stored: %d bytes, %v; sent %d", len(rec.Value), err, len(packed))
+	if rec, err := kept.Get(t.Context(), store.Key(store.Host, "a")); err != nil || !bytes.Equal(rec.Value, zipped) {
+		t.Errorf("stored: %d bytes, %v; sent %d", len(rec.Value), err, len(zipped))
 	}
 	if code, p := put("b", "", report("b", "v-plain")); code != http.StatusOK {
 		t.Fatalf("%d %v", code, p)
 	}
-	for host, version := range map[string]string{"a": "v-packed", "b": "v-plain"} {
+	for host, version := range map[string]string{"a": "v-gzip", "b": "v-plain"} {
 		if h := s.view.state(host); h.Version != version {
 			t.Errorf("%s is known at %q", host, h.Version)
 		}
@@ -83,19 +83,19 @@ func TestPackedBody(t *testing.T) {
 		data     []byte
 		code     api.Code
 	}{
-		"longer than it may be": {api.Packed, long, api.TooBig},
-		"long itself":           {api.Packed, bytes.Repeat([]byte("x"), api.MaxStatic+1), api.TooBig},
-		"no such encoding":      {"br", packed, api.BadRequest},
-		"not compressed":        {api.Packed, report("a", "v-not"), api.BadRequest},
-		"changed underway":      {api.Packed, append(packed[:len(packed)-1:len(packed)-1], ^packed[len(packed)-1]), api.BadRequest},
-		"cut short":             {api.Packed, packed[:len(packed)/2], api.BadRequest},
-		"nothing":               {api.Packed, nil, api.BadRequest},
+		"longer than it may be": {api.Gzip, long, api.TooBig},
+		"long itself":           {api.Gzip, bytes.Repeat([]byte("x"), api.MaxStatic+1), api.TooBig},
+		"no such encoding":      {"br", zipped, api.BadRequest},
+		"not compressed":        {api.Gzip, report("a", "v-not"), api.BadRequest},
+		"changed underway":      {api.Gzip, append(zipped[:len(zipped)-1:len(zipped)-1], ^zipped[len(zipped)-1]), api.BadRequest},
+		"cut short":             {api.Gzip, zipped[:len(zipped)/2], api.BadRequest},
+		"nothing":               {api.Gzip, nil, api.BadRequest},
 	} {
 		if code, p := put("a", c.encoding, c.data); code == http.StatusOK || p.Code != c.code {
 			t.Errorf("%s: %d %v, want %s", name, code, p, c.code)
 		}
 	}
-	if h := s.view.state("a"); h.Version != "v-packed" {
+	if h := s.view.state("a"); h.Version != "v-gzip" {
 		t.Errorf("a is known at %q", h.Version)
 	}
 }

@@ -203,8 +203,8 @@ func (s *Server) registerHosts(a huma.API) {
 	}
 	long := func(id, path, summary string) huma.Operation {
 		o := agent(id, http.MethodPut, path, summary)
-		o.MaxBodyBytes, o.Middlewares = api.MaxStatic, huma.Middlewares{acceptPacked}
-		o.Description = "The body may come with the Content-Encoding " + api.Packed + "."
+		o.MaxBodyBytes, o.Middlewares = api.MaxStatic, huma.Middlewares{acceptGzip}
+		o.Description = "The body may come with the Content-Encoding " + api.Gzip + "."
 		return o
 	}
 	huma.Register(a, long("report", api.PathReport, "An agent's report of its host"), func(ctx context.Context, in *struct {

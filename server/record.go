@@ -36,9 +36,10 @@ var (
 	})
 )
 
-func pack(value any) []byte { return packed(encode(value)) }
-
-func packed(text []byte) []byte { return packer().EncodeAll(text, make([]byte, 0, len(text)/3)) }
+func pack(value any) []byte {
+	text := encode(value)
+	return packer().EncodeAll(text, make([]byte, 0, len(text)/3))
+}
 
 func unpacked(data []byte) ([]byte, error) {
 	text, err := unpacker().DecodeAll(data, nil)
@@ -70,7 +71,7 @@ func decodeHost(r *store.Record) (rec api.Report, err error) {
 	switch {
 	case bytes.HasPrefix(text, []byte{'{'}):
 	case bytes.HasPrefix(text, gzipMagic):
-		if text, err = readPacked(text, api.MaxStatic, nil); err != nil {
+		if text, err = gunzip(text, api.MaxStatic, nil); err != nil {
 			return rec, fmt.Errorf("read a host's record: %w", err)
 		}
 	default:

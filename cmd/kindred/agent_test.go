@@ -50,7 +50,7 @@ func TestObserves(t *testing.T) {
 			if err == nil {
 				err = json.NewDecoder(text).Decode(report)
 			}
-			if err != nil || r.Header.Get("Content-Encoding") != api.Packed {
+			if err != nil || r.Header.Get("Content-Encoding") != api.Gzip {
 				t.Errorf("%s: %v", r.Header, err)
 			}
 			if !known[report.Own.Static] {
