@@ -67,7 +67,31 @@ func Decode(data []byte) (*File, error) {
 			return nil, fmt.Errorf("proof %d: %w", i+1, err)
 		}
 	}
+	f.share()
 	return &f, nil
+}
+
+// share keeps sides that are alike once: a file is about few machines, and says of
+// each again what they are made of.
+func (f *File) share() {
+	kept := make(map[string]*compat.ProofSide)
+	share := func(side **compat.ProofSide) {
+		if *side == nil {
+			return
+		}
+		text, err := json.Marshal(*side)
+		if err != nil {
+			return // it stays for itself
+		}
+		if kept[string(text)] == nil {
+			kept[string(text)] = *side
+		}
+		*side = kept[string(text)]
+	}
+	for i := range f.Proofs {
+		share(&f.Proofs[i].Source)
+		share(&f.Proofs[i].Target)
+	}
 }
 
 // check refuses proofs that say nothing.

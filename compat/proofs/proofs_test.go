@@ -87,6 +87,31 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+// TestDecodeShares: sides that are alike are one, others are not.
+func TestDecodeShares(t *testing.T) {
+	f := example()
+	first := f.Proofs[0]
+	second, third := first, first
+	second.Target = new(*first.Source)
+	third.Source = &compat.ProofSide{Host: "b", Parent: "p"}
+	f.Proofs = append(f.Proofs, second, third)
+	data, err := f.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := back.Proofs
+	if p[0].Source != p[1].Source || p[0].Source != p[1].Target || p[0].Target != nil {
+		t.Error("what is alike is there several times")
+	}
+	if p[2].Source == p[0].Source || p[2].Source.Host != "b" || p[0].Source.Host != "a" {
+		t.Error("one side is taken for another")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	good, err := example().Encode()
 	if err != nil {
