@@ -167,10 +167,11 @@ const (
 )
 
 func (a *Answer) UnmarshalText(text []byte) error {
-	switch v := Answer(text); v {
-	case Yes, No, Unknown:
-		*a = v
-		return nil
+	for _, v := range [...]Answer{Yes, No, Unknown} {
+		if string(text) == string(v) {
+			*a = v // and no copy of the text: a fleet has many answers
+			return nil
+		}
 	}
 	return fmt.Errorf("%q is not one of yes, no, unknown", text)
 }
