@@ -23,8 +23,9 @@ import (
 )
 
 // quiet is after how long a stream that has nothing to say says so: whoever
-// listens knows by it that the server is there.
-const quiet = 10 * time.Second
+// listens knows by it that the server is there. It hears so twice before it gives up
+// (package client: 35 s), and there are as many of these streams as hosts.
+const quiet = 15 * time.Second
 
 // stream writes server-sent events.
 type stream struct {

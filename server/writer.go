@@ -45,7 +45,7 @@ const (
 // pace is how long there is from a transaction in which several writes went together
 // to the next, at least: what comes meanwhile goes together too. Writes that come one
 // after the other do not wait.
-const pace = 10 * time.Millisecond
+const pace = 20 * time.Millisecond
 
 // together commits as [Server.commit] does, in one transaction with what others
 // want to be written at that moment: a thousand hosts that report at once do not
