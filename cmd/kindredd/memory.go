@@ -10,6 +10,23 @@ import (
 	"time"
 )
 
+// The runtime looks for garbage on a quarter of the processors that it has. Of fewer
+// than four a quarter is less than one: then it takes each of them for milliseconds
+// at a time, and what came meanwhile waits in their queues, behind all that came
+// before. Given more than there are, it has one for that and the rest for those who
+// ask, and the system divides the machine among them.
+const leastProcessors = 4
+
+// useProcessors gives the runtime as many as it needs, and returns how many there
+// are. Whoever sets GOMAXPROCS decides himself.
+func useProcessors() (there int) {
+	there = runtime.GOMAXPROCS(0)
+	if os.Getenv("GOMAXPROCS") == "" && there < leastProcessors {
+		runtime.GOMAXPROCS(leastProcessors)
+	}
+	return there
+}
+
 // The runtime lets a heap become twice what is needed of it, and looks for garbage
 // when seven tenths of the rest are used, on a quarter of the processors. Most of a
 // server's memory is the fleet and its agents' connections, which stay: twice that
@@ -19,7 +36,7 @@ import (
 // milliseconds. Who begins early needs neither: what may come meanwhile is far more
 // than what comes.
 const (
-	early     = 0.15                  // of what the heap may grow, in place of 0.7
+	early     = 0.4                   // of what the heap may grow, in place of 0.7
 	earlyFrom = 64 << 20              // bytes that it may grow: a smaller heap is looked through at once
 	earlyLook = 50 * time.Millisecond // how often that is looked at
 )

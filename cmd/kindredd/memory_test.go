@@ -39,3 +39,19 @@ func TestCollectEarly(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestUseProcessors: the runtime gets as many processors as it needs to look for
+// garbage on one of them, unless there are more, or somebody else has decided.
+func TestUseProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, c := range []struct {
+		there, used int
+		decided     string
+	}{{1, leastProcessors, ""}, {2, leastProcessors, ""}, {leastProcessors, leastProcessors, ""}, {leastProcessors + 5, leastProcessors + 5, ""}, {2, 2, "2"}} {
+		t.Setenv("GOMAXPROCS", c.decided)
+		runtime.GOMAXPROCS(c.there)
+		if there := useProcessors(); there != c.there || runtime.GOMAXPROCS(0) != c.used {
+			t.Errorf("of %d processors %d are said to be there, and %d are used, want %d", c.there, there, runtime.GOMAXPROCS(0), c.used)
+		}
+	}
+}

@@ -102,9 +102,10 @@ func runServe(ctx context.Context, cmd *cobra.Command, opts *serveOptions) error
 	if err != nil {
 		return err
 	}
+	processors := useProcessors()
 	s := server.New(server.Config{
 		Store: kept, Catalogs: site, ProofKeys: trusted.Trusted, Log: log, Version: ownVersion(), SealKey: key,
-		TTL: opts.ttl, Interval: opts.interval, Timeout: opts.timeout,
+		TTL: opts.ttl, Interval: opts.interval, Timeout: opts.timeout, LongQuestions: processors,
 	})
 	own, err := opts.trust.config(ctx, s, &opts.listen)
 	if err != nil {
