@@ -22,7 +22,8 @@ import (
 	"kindred/fleet"
 )
 
-// asker asks for targets as an administrator with a certificate.
+// asker asks for targets as an administrator with a certificate, by HTTP/1.1 on
+// connections that are kept, as a scheduler's HTTP library does.
 type asker struct {
 	made    *fleets.Fleet
 	address string
@@ -34,8 +35,8 @@ func newAsker(s *serving.Server, made *fleets.Fleet, conns int) (*asker, error) 
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: conns, DisableCompression: true}
-	t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: api.MaxFrame} // as package client asks
+	t := &http.Transport{TLSClientConfig: config, Protocols: new(http.Protocols), MaxIdleConnsPerHost: conns, DisableCompression: true}
+	t.Protocols.SetHTTP1(true)
 	return &asker{made: made, address: s.TLS + api.PathTargets, http: &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
 

@@ -267,8 +267,8 @@ func (h *hosts) listen(ctx context.Context, a *agent) {
 	}
 }
 
-// change changes hosts by chance, as often as it was told, in steps of ten
-// milliseconds.
+// change changes hosts by chance, as often as it was told: one after the other, as
+// machines that know nothing of each other.
 func (h *hosts) change(ctx context.Context) {
 	r := rand.New(rand.NewPCG(h.job.Seed+3, 0))
 	var able []*agent // some hosts are full
@@ -278,7 +278,7 @@ func (h *hosts) change(ctx context.Context) {
 		}
 	}
 	begin, done := time.Now(), 0
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

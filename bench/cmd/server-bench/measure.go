@@ -160,10 +160,10 @@ func (r *run) again(ctx context.Context) error {
 
 // Ten thousand machines, and those who ask, have processors of their own. On this
 // one the server goes before the hosts, and who asks, who needs little, before
-// both: what he does with an answer is not the server's time.
+// both: what he does with an answer is not the server's time, nor when he wakes up.
 const (
 	serverNice = 5
-	hostsNice  = 10
+	hostsNice  = 19
 )
 
 // load is the hosts' process.

@@ -61,6 +61,9 @@ func (r *run) steady(ctx context.Context) error {
 	if err := r.load.tell(); err != nil {
 		return err
 	}
+	if err := serving.Lead(); err != nil {
+		return err
+	}
 	warm, cancel := context.WithTimeout(ctx, r.warm)
 	r.asker.pace(warm, r.asks, r.conns, r.seed)
 	cancel()
