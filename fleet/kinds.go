@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -32,7 +31,7 @@ type kinds struct {
 	seen    map[seenKey]*deviceClass
 	fresh   map[*offer]*source // new instances
 	moves   map[[2]*layout][]int
-	reasons reasons
+	shared  findings
 	first   int    // size of those that were made at once
 	text    []byte // scratch
 }
@@ -414,46 +413,10 @@ func (k *kinds) judged(s *source, o *offer) *judged {
 	}
 	v := &judged{verdict: k.engine.Check(s.what, o.what)}
 	v.verdict.Host, v.verdict.Parent = "", ""
-	v.verdict.Findings = k.reasons.shared(v.verdict.Findings)
+	v.verdict.Findings = k.shared.list(v.verdict.Findings)
 	v.evidence = evidence(&v.verdict)
 	kept, _ := s.verdicts.LoadOrStore(o.id, v)
 	return kept.(*judged)
-}
-
-// reasons keeps lists of findings that are alike once: most verdicts have the
-// reasons of many others.
-type reasons struct {
-	mu      sync.Mutex
-	numbers map[compat.Finding]uint64
-	lists   map[string][]compat.Finding // by the numbers of their findings
-	key     []byte                      // scratch
-}
-
-// shared is the list that is kept for all that are alike.
-func (r *reasons) shared(list []compat.Finding) []compat.Finding {
-	if len(list) == 0 {
-		return list
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lists == nil {
-		r.numbers, r.lists = make(map[compat.Finding]uint64), make(map[string][]compat.Finding)
-	}
-	r.key = r.key[:0]
-	for i := range list {
-		n, ok := r.numbers[list[i]]
-		if !ok {
-			n = uint64(len(r.numbers))
-			r.numbers[list[i]] = n
-		}
-		r.key = binary.AppendUvarint(r.key, n)
-	}
-	known, ok := r.lists[string(r.key)]
-	if !ok {
-		known = slices.Clip(slices.Clone(list)) // whoever adds to it makes his own
-		r.lists[string(r.key)] = known
-	}
-	return known
 }
 
 // notOffered is the verdict on hosts of a layout of which no type comes into
