@@ -41,7 +41,8 @@ func Lead() error {
 	})
 }
 
-// eachThread changes all threads of a process: to Linux each is one for itself. It goes on until none was changed.
+// eachThread changes all threads of a process: to Linux each is one for itself. It goes on
+// until none was changed.
 func eachThread(pid int, change func(id int) (changed bool, err error)) error {
 	for again := true; again; { // one that is made meanwhile is found the next time
 		again = false
