@@ -239,8 +239,12 @@ func TestHeardUnsaid(t *testing.T) {
 		u.on.Store(true)
 		wantCode(t, r.machines["a"].report(t.Context(), one.Server), api.Unavailable)
 		u.on.Store(false)
-		for live().Replica != one.replica { // until it is seen that it was written
-			if !one.view.wait(t.Context(), one.view.current()+1, time.Minute) {
+		for { // until it is seen that it was written
+			seen := one.view.current() // before one looks, or what comes between is waited for twice
+			if live().Replica == one.replica {
+				return
+			}
+			if !one.view.wait(t.Context(), seen+1, time.Minute) {
 				t.Fatal("it was not written")
 			}
 		}
