@@ -41,6 +41,9 @@ func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 	switch c := c.(type) {
 	case *tls.Conn:
 		state := c.ConnectionState()
+		if state.NegotiatedProtocol != "h2" {
+			ctx = withSocket(ctx, c)
+		}
 		if id, err := ofTLS(&state); err == nil {
 			return WithIdentity(ctx, id)
 		}
