@@ -22,7 +22,7 @@ type piece[T any] struct{ items []T }
 // change copies one piece, and a word for each of the others.
 const (
 	pieceMin = 32
-	pieceMax = 256
+	pieceMax = 64
 )
 
 func pieceMost(size int) int {
