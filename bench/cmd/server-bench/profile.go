@@ -42,8 +42,8 @@ func ownProfile(dir, name string) (end func() error, err error) {
 	}, nil
 }
 
-// profiles fetches what the server spends its time and its memory on, where
-// that was asked for.
+// profiles fetches what the server spends its time on, what it keeps and what it
+// allocates meanwhile, where that was asked for.
 func (r *run) profiles(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
 	if r.profile == "" {
@@ -51,13 +51,13 @@ func (r *run) profiles(ctx context.Context) <-chan error {
 		return done
 	}
 	go func() {
-		seconds := int(r.duration.Seconds() / 2)
+		seconds := max(int(r.duration.Seconds()/3), 1)
 		done <- errors.Join(
 			os.MkdirAll(r.profile, 0o755),
 			r.fetch(ctx, fmt.Sprintf("debug/pprof/profile?seconds=%d", seconds), "cpu.prof"),
 			r.fetch(ctx, "metrics", "metrics.txt"),
 			r.fetch(ctx, "debug/pprof/heap?gc=1", "heap.prof"),
-			r.fetch(ctx, "debug/pprof/allocs", "allocs.prof"),
+			r.fetch(ctx, fmt.Sprintf("debug/pprof/allocs?seconds=%d", seconds), "allocs.prof"),
 			r.fetch(ctx, "debug/pprof/goroutine", "goroutine.prof"),
 		)
 	}()
