@@ -16,23 +16,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// corks remembers whether the socket was corked while it was written to.
-type corks struct {
+// lookingWriter looks before each write.
+type lookingWriter struct {
 	http.ResponseWriter
-	corked func() int
-	was    int
+	look func()
 }
 
-func (c *corks) Write(text []byte) (int, error) {
-	c.was = c.corked()
-	return c.ResponseWriter.Write(text)
+func (w *lookingWriter) Write(text []byte) (int, error) {
+	w.look()
+	return w.ResponseWriter.Write(text)
 }
 
 // TestCork: a long answer by HTTP/1 goes through a corked socket, which is open
 // afterwards; a short one, and one by HTTP/2, do not.
 func TestCork(t *testing.T) {
 	var socket syscall.RawConn // of the connection that was made last
-	corked := func() (is int) {
+	corkedNow := func() (is int) {
 		err := socket.Control(func(fd uintptr) {
 			var err error
 			if is, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK); err != nil {
@@ -49,14 +48,16 @@ func TestCork(t *testing.T) {
 		size, want int
 	}{{false, longAnswer, 0}, {false, longAnswer + 1, 1}, {false, 11 * longAnswer, 1}, {true, 11 * longAnswer, 0}} {
 		text := bytes.Repeat([]byte("x"), c.size)
-		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			below := &corks{ResponseWriter: w, corked: corked}
-			above := &statusWriter{ResponseWriter: below, ctx: r.Context(), status: http.StatusOK}
-			if _, err := above.Write(text); err != nil {
+		answer := corked(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if _, err := w.Write(text); err != nil {
 				t.Error(err)
 			}
-			if after := corked(); below.was != c.want || after != 0 {
-				t.Errorf("%+v: corked %d while it was written, %d afterwards", c, below.was, after)
+		}))
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			during := -1
+			answer.ServeHTTP(&lookingWriter{w, func() { during = corkedNow() }}, r)
+			if after := corkedNow(); during != c.want || after != 0 {
+				t.Errorf("%+v: corked %d while it was written, %d afterwards", c, during, after)
 			}
 		}))
 		s.EnableHTTP2 = c.http2

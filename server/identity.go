@@ -36,17 +36,16 @@ func WithIdentity(ctx context.Context, id Identity) context.Context {
 // ConnIdentity is for [http.Server.ConnContext]. On a unix socket the kernel says
 // who is at the other end: root is an administrator, and so is the user that the
 // server runs as. A connection over TLS is told by its certificate, at once where
-// its handshake is over; any other one is nobody's.
+// its handshake is over; any other one is nobody's. One over TLS also gets what
+// long answers need, its socket.
 func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 	switch c := c.(type) {
 	case *tls.Conn:
 		state := c.ConnectionState()
-		if state.NegotiatedProtocol != "h2" {
-			ctx = withSocket(ctx, c)
-		}
 		if id, err := ofTLS(&state); err == nil {
-			return WithIdentity(ctx, id)
+			ctx = WithIdentity(ctx, id)
 		}
+		return withSocket(ctx, c)
 	case *net.UnixConn:
 		return unixIdentity(ctx, c)
 	}

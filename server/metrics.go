@@ -3,7 +3,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -50,7 +49,7 @@ func (m *metrics) handler() http.Handler {
 // become metrics.
 func (m *metrics) timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := &statusWriter{ResponseWriter: w, ctx: r.Context(), status: http.StatusOK}
+		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		begin := time.Now()
 		next.ServeHTTP(s, r)
 		if w.Header().Get("Content-Type") == "text/event-stream" {
@@ -64,23 +63,15 @@ func (m *metrics) timed(next http.Handler) http.Handler {
 	})
 }
 
-// statusWriter remembers the status, and sends what is long in few pieces.
+// statusWriter remembers the status.
 type statusWriter struct {
 	http.ResponseWriter
-	ctx    context.Context // the connection's
 	status int
 }
 
 func (w *statusWriter) WriteHeader(status int) {
 	w.status = status
 	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(text []byte) (int, error) {
-	if len(text) > longAnswer {
-		defer cork(w.ctx)()
-	}
-	return w.ResponseWriter.Write(text)
 }
 
 // Unwrap is for [http.ResponseController].
