@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"kindred/compat"
 	"kindred/inventory"
@@ -127,6 +128,13 @@ func (e *encoder) member(name, s string) {
 	e.text(s)
 }
 
+// optional is a member that is left out when it is empty.
+func (e *encoder) optional(name, s string) {
+	if s != "" {
+		e.member(name, s)
+	}
+}
+
 func (e *encoder) open() {
 	e.comma()
 	e.out = append(e.out, '{')
@@ -138,9 +146,7 @@ func (e *encoder) target(t *Target) {
 	e.open()
 	e.member("group", string(t.Group))
 	e.member("host", t.Host)
-	if t.Parent != "" {
-		e.member("parent", t.Parent)
-	}
+	e.optional("parent", t.Parent)
 	if t.Type != (inventory.TypeName{}) {
 		e.typeName(t.Type)
 	}
@@ -149,9 +155,7 @@ func (e *encoder) target(t *Target) {
 		e.room(t.Room)
 	}
 	e.way(t.Return)
-	if t.Age != "" {
-		e.member("age", t.Age)
-	}
+	e.optional("age", t.Age)
 	if t.Verdict != nil {
 		e.key("verdict")
 		e.verdict(t.Verdict)
@@ -185,9 +189,7 @@ func (e *encoder) jointTarget(t *JointTarget) {
 		e.key("estimate")
 		e.out = append(e.out, "true"...)
 	}
-	if t.Age != "" {
-		e.member("age", t.Age)
-	}
+	e.optional("age", t.Age)
 	e.conditions(t.Ready)
 	e.key("reason")
 	e.value(&t.Reason)
@@ -218,12 +220,23 @@ func (e *encoder) typeName(t inventory.TypeName) {
 	e.close()
 }
 
-func (e *encoder) label(v inventory.Value) {
+func (e *encoder) label(v inventory.Value) { e.fact("label", v) }
+
+// fact writes a value, if it was observed, as its own MarshalJSON does, which escapes
+// what HTML would take for its own.
+func (e *encoder) fact(name string, v inventory.Value) {
 	if v.IsZero() {
 		return
 	}
-	e.key("label")
-	e.value(v)
+	e.key(name)
+	switch text, ok := v.Get(); {
+	case !ok:
+		e.out = append(e.out, "null"...)
+	case strings.ContainsAny(text, "<>&"):
+		e.value(v)
+	default:
+		e.text(text)
+	}
 }
 
 func (e *encoder) room(r *Room) {
@@ -267,8 +280,7 @@ func (e *encoder) verdict(v *compat.Verdict) {
 		e.key("copy")
 		e.value(v.Copy)
 	}
-	e.key("findings")
-	e.value(v.Findings)
+	e.findings(v.Findings)
 	if v.Lifted != nil {
 		e.key("lifted")
 		e.value(v.Lifted)
@@ -277,6 +289,30 @@ func (e *encoder) verdict(v *compat.Verdict) {
 	if alike {
 		e.verdicts[key] = span{begin, len(e.out)}
 	}
+}
+
+func (e *encoder) findings(list []compat.Finding) {
+	e.key("findings")
+	if list == nil {
+		e.out = append(e.out, "null"...)
+		return
+	}
+	e.out = append(e.out, '[')
+	for i := range list {
+		f := &list[i]
+		e.open()
+		e.member("code", string(f.Code))
+		e.member("outcome", f.Outcome.String())
+		e.optional("subject", f.Subject)
+		e.optional("basis", string(f.Basis))
+		e.fact("source", f.Source)
+		e.fact("target", f.Target)
+		e.optional("rule", f.Rule)
+		e.optional("from", f.From)
+		e.optional("remedy", f.Remedy)
+		e.close()
+	}
+	e.out = append(e.out, ']')
 }
 
 // conditions are those of a layout's hosts.

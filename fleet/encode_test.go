@@ -5,6 +5,7 @@ package fleet
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"testing"
 
 	"kindred/compat"
@@ -81,7 +82,7 @@ func TestAppendJSON(t *testing.T) {
 // TestAppendJSONOdd: what answers do not have at present, and names that have to
 // be escaped.
 func TestAppendJSONOdd(t *testing.T) {
-	findings := []compat.Finding{{Code: compat.AttributeDiffers, Subject: "<a\x01\u2028>\"", Source: inventory.Of("1"), Target: inventory.None()}}
+	findings := []compat.Finding{everyField(t), {Code: compat.AttributeDiffers, Subject: "<a\x01\u2028>\"", Source: inventory.Of("1"), Target: inventory.None()}}
 	conditions := []Condition{{Code: ReadyQEMU, Met: inventory.Yes, Detail: "\\"}}
 	one := compat.Verdict{Host: "a\"b", Parent: "é", Findings: findings}
 	odd := []compat.Verdict{one, one, one, one, one, one}
@@ -103,6 +104,24 @@ func TestAppendJSONOdd(t *testing.T) {
 	same(t, "no targets", &Targets{})
 	same(t, "no joint", &Joint{})
 	same(t, "none listed", &Targets{Hosts: []Target{}})
+}
+
+// everyField is a finding that has all that a finding can have.
+func everyField(t *testing.T) (f compat.Finding) {
+	fields := reflect.ValueOf(&f).Elem()
+	for i := range fields.NumField() {
+		switch field, name := fields.Field(i), "<"+fields.Type().Field(i).Name+">"; {
+		case field.Kind() == reflect.String:
+			field.SetString(name)
+		case field.Type() == reflect.TypeFor[inventory.Value]():
+			field.Set(reflect.ValueOf(inventory.Of(name)))
+		case field.Type() == reflect.TypeFor[compat.Outcome]():
+			field.Set(reflect.ValueOf(compat.Incompatible))
+		default:
+			t.Fatalf("a finding has %s, of which this test knows nothing", name)
+		}
+	}
+	return f
 }
 
 func BenchmarkAppendJSON(b *testing.B) {

@@ -87,9 +87,9 @@ func acceptGzip(ctx huma.Context, next func(huma.Context)) {
 		refuseIn(ctx, api.NewProblem(api.BadRequest, "the body ended early: %v", err))
 		return
 	}
-	memory := scratch.Get().(*[]byte)
-	text, err := gunzip(data, most, (*memory)[:0])
-	defer reuse(memory, text)
+	memory := requestTexts.get()
+	text, err := gunzip(data, most, *memory)
+	defer requestTexts.put(memory, text)
 	switch {
 	case int64(len(data)) > most, errors.Is(err, errTooLong):
 		refuseIn(ctx, api.NewProblem(api.TooBig, "the body is longer than %d bytes", most))
@@ -101,15 +101,18 @@ func acceptGzip(ctx huma.Context, next func(huma.Context)) {
 	next(&body{huma.WithValue(ctx, sentAs{}, data), bytes.NewReader(text)})
 }
 
-// readAll reads a body that has a length, or none is known of.
+// readAll reads a body of that length, which net/http sees to, or of one that is not
+// known.
 func readAll(from io.Reader, length string, most int64) ([]byte, error) {
 	n, err := strconv.ParseInt(length, 10, 64)
 	if err != nil || n < 0 || n > most {
 		return io.ReadAll(from)
 	}
-	data := bytes.NewBuffer(make([]byte, 0, n+bytes.MinRead)) // so much has to be free to see the end
-	_, err = data.ReadFrom(from)
-	return data.Bytes(), err
+	data := make([]byte, n)
+	if _, err := io.ReadFull(from, data); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 func refuseIn(ctx huma.Context, p *api.Problem) {

@@ -14,16 +14,28 @@ type appender interface {
 	AppendJSON(to []byte) ([]byte, error)
 }
 
-// scratch is memory for texts that come and go, used again; one that grew beyond
-// most of them is let go.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
+// scratch is memory for texts that come and go, used again. A request's is held as
+// long as the request, and there are many, of a few KiB; an answer may be longer by a
+// hundred times. So each has its own: what is once as long as an answer stays so.
+type scratch struct{ pool sync.Pool }
 
+var requestTexts, answerTexts scratch
+
+// mostScratch is how long a text may be for its memory to be used again.
 const mostScratch = 4 << 20
 
-func reuse(memory *[]byte, text []byte) {
+func (s *scratch) get() *[]byte {
+	if memory, ok := s.pool.Get().(*[]byte); ok {
+		return memory
+	}
+	return new([]byte)
+}
+
+// put takes back memory with the text that it was used for, which may have moved.
+func (s *scratch) put(memory *[]byte, text []byte) {
 	if cap(text) <= mostScratch {
-		*memory = text
-		scratch.Put(memory)
+		*memory = text[:0]
+		s.pool.Put(memory)
 	}
 }
 
@@ -35,12 +47,13 @@ func formats() map[string]huma.Format {
 		if !ok {
 			return huma.DefaultJSONFormat.Marshal(w, v)
 		}
-		memory := scratch.Get().(*[]byte)
-		text, err := a.AppendJSON((*memory)[:0])
+		memory := answerTexts.get()
+		text, err := a.AppendJSON(*memory)
 		if err == nil {
-			_, err = w.Write(append(text, '\n'))
+			text = append(text, '\n')
+			_, err = w.Write(text)
 		}
-		reuse(memory, text)
+		answerTexts.put(memory, text)
 		return err
 	}
 	return map[string]huma.Format{"application/json": f, "json": f}
