@@ -20,16 +20,12 @@ import (
 
 // Usage is what a process uses and has used so far.
 type Usage struct {
-	RSS     int64 // bytes; of them:
-	Anon    int64 // its own memory
-	Store   int64 // pages of etcd's file
+	RSS     int64 // bytes
 	CPU     time.Duration
 	Written int64 // bytes that it made the system write to disk
 }
 
-// Of asks the kernel for a process's use. What etcd maps of its file is memory
-// of the system that is given back when it is needed elsewhere; it counts as
-// resident.
+// Of asks the kernel for a process's use, which takes it little.
 func Of(pid int) (Usage, error) {
 	var u Usage
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
@@ -37,7 +33,7 @@ func Of(pid int) (Usage, error) {
 	if err != nil {
 		return u, fmt.Errorf("ask for a process's memory: %w", err)
 	}
-	u.RSS, u.Anon = kilobytes(status, "VmRSS:"), kilobytes(status, "RssAnon:")
+	u.RSS = kilobytes(status, "VmRSS:")
 	io, err := os.ReadFile(filepath.Join(dir, "io"))
 	if err != nil {
 		return u, fmt.Errorf("ask for what a process wrote: %w", err)
@@ -54,13 +50,14 @@ func Of(pid int) (Usage, error) {
 		const tick = 10 * time.Millisecond // USER_HZ, the same on every Linux machine but Alpha's
 		u.CPU = time.Duration(user+system) * tick
 	}
-	u.Store, err = mapped(filepath.Join(dir, "smaps"))
-	return u, err
+	return u, nil
 }
 
-// mapped is how much of etcd's file is in memory.
-func mapped(name string) (int64, error) {
-	file, err := os.Open(name)
+// Mapped is how much of etcd's file is in the server's memory. It counts as resident,
+// and the system takes it back when it is needed elsewhere. To know it the kernel
+// looks at every page of the server, for milliseconds: not while time is measured.
+func (s *Server) Mapped() (int64, error) {
+	file, err := os.Open(filepath.Join("/proc", strconv.Itoa(s.PID), "smaps"))
 	if err != nil {
 		return 0, fmt.Errorf("ask for a process's memory: %w", err)
 	}

@@ -40,6 +40,9 @@ func newAsker(s *serving.Server, made *fleets.Fleet, conns int) (*asker, error) 
 	return &asker{made: made, address: s.TLS + api.PathTargets, http: &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
 
+// asksFor is how many hosts an answer is to list.
+const asksFor = 100
+
 // device is one that was there from the beginning, by chance.
 func (a *asker) device(r *rand.Rand) string {
 	for {
@@ -95,8 +98,8 @@ func (a *asker) check(text []byte, limit int) (all int, err error) {
 func (a *asker) whole(ctx context.Context, device string) error {
 	var answer bytes.Buffer
 	for {
-		if err := a.ask(ctx, &api.TargetsRequest{Device: device, Limit: 100}, &answer); err == nil {
-			if all, err := a.check(answer.Bytes(), 100); err != nil || all == a.made.Size.Hosts-1 {
+		if err := a.ask(ctx, &api.TargetsRequest{Device: device, Limit: asksFor}, &answer); err == nil {
+			if all, err := a.check(answer.Bytes(), asksFor); err != nil || all == a.made.Size.Hosts-1 {
 				return err
 			}
 		}
@@ -114,8 +117,12 @@ type asked struct {
 	bytes  int64
 	behind atomic.Int64 // questions that began late since all connections were busy
 	failed failures
+	kept   [][]byte // answers to look at when nothing is measured any more
 	mu     sync.Mutex
 }
+
+// mostKept is how many answers are looked at: any of them, with equal chances.
+const mostKept = 300
 
 // pace asks at a rate, on so many connections, until ctx ends. A question's time
 // begins when it is due: one that waits for a connection is not flattered.
@@ -128,11 +135,11 @@ func (a *asker) pace(ctx context.Context, rate, conns int, seed uint64) *asked {
 			r := rand.New(rand.NewPCG(seed, uint64(n)))
 			var answer bytes.Buffer
 			for at := range due {
-				q := &api.TargetsRequest{Device: a.device(r), Policy: fleet.Policies[r.IntN(len(fleet.Policies))], Limit: 100}
+				q := &api.TargetsRequest{Device: a.device(r), Policy: fleet.Policies[r.IntN(len(fleet.Policies))], Limit: asksFor}
 				if time.Since(at) > time.Millisecond {
 					out.behind.Add(1)
 				}
-				a.one(q, at, &answer, out, r.IntN(20) == 0)
+				a.one(q, at, &answer, out, r)
 			}
 		})
 	}
@@ -149,16 +156,10 @@ func (a *asker) pace(ctx context.Context, rate, conns int, seed uint64) *asked {
 	return out
 }
 
-func (a *asker) one(q *api.TargetsRequest, at time.Time, answer *bytes.Buffer, out *asked, check bool) {
+func (a *asker) one(q *api.TargetsRequest, at time.Time, answer *bytes.Buffer, out *asked, r *rand.Rand) {
 	// Not bounded by the measurement's end: a question that was begun counts.
 	err := a.ask(context.Background(), q, answer)
 	took := time.Since(at)
-	if err == nil && check {
-		var all int
-		if all, err = a.check(answer.Bytes(), q.Limit); err == nil && all != a.made.Size.Hosts-1 {
-			err = fmt.Errorf("an answer counts %d hosts of %d", all, a.made.Size.Hosts-1)
-		}
-	}
 	if err != nil {
 		out.failed.add(err)
 		return
@@ -167,6 +168,23 @@ func (a *asker) one(q *api.TargetsRequest, at time.Time, answer *bytes.Buffer, o
 	defer out.mu.Unlock()
 	out.times = append(out.times, took)
 	out.bytes += int64(answer.Len())
+	if len(out.kept) < mostKept {
+		out.kept = append(out.kept, bytes.Clone(answer.Bytes()))
+	} else if n := r.IntN(len(out.times)); n < mostKept {
+		out.kept[n] = bytes.Clone(answer.Bytes())
+	}
+}
+
+// look looks at the answers that were kept.
+func (a *asker) look(out *asked) error {
+	for _, text := range out.kept {
+		if all, err := a.check(text, asksFor); err != nil {
+			return err
+		} else if all != a.made.Size.Hosts-1 {
+			return fmt.Errorf("an answer counts %d hosts of %d", all, a.made.Size.Hosts-1)
+		}
+	}
+	return nil
 }
 
 func sleepUntil(ctx context.Context, at time.Time) bool {

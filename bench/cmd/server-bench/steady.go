@@ -73,7 +73,7 @@ func (r *run) steady(ctx context.Context) error {
 	}
 	window, cancel := context.WithTimeout(ctx, r.duration)
 	defer cancel()
-	most := make(chan serving.Usage, 1)
+	most := make(chan int64, 1)
 	go func() { most <- r.watch(window) }()
 	profiled := r.profiles(window)
 	own, err := ownProfile(r.profile, "questions")
@@ -86,6 +86,13 @@ func (r *run) steady(ctx context.Context) error {
 	}
 	peak := <-most
 	after, err := r.moment(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.asker.look(answers); err != nil {
+		return err
+	}
+	mapped, err := r.server.Mapped()
 	if err != nil {
 		return err
 	}
@@ -106,19 +113,21 @@ func (r *run) steady(ctx context.Context) error {
 	r.tellAnswers(answers)
 	r.row("of these questions, handled by the server within 10 ms, as it counts itself", fmt.Sprintf("%.2f %%",
 		100*float64(after.handled.Within-before.handled.Within)/float64(max(after.handled.All-before.handled.All, 1))), "99 %")
-	r.tellUse(&before, &after, &peak)
+	r.row("server's memory, resident, at most", mib(peak), "under 1 GiB")
+	r.row("of it pages of etcd's file, at the end, which the system takes back when it needs them", mib(mapped), "")
+	r.tellUse(&before, &after)
 	r.row("alive on the server's heap at the end; of it etcd's", mib(heap)+"; "+mib(etcd), "")
 	r.tellHosts(w)
 	return ctx.Err()
 }
 
 // watch is the most memory that was resident at any second.
-func (r *run) watch(ctx context.Context) (most serving.Usage) {
+func (r *run) watch(ctx context.Context) (most int64) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if u, err := serving.Of(r.server.PID); err == nil && u.RSS > most.RSS {
-			most = u
+		if u, err := serving.Of(r.server.PID); err == nil {
+			most = max(most, u.RSS)
 		}
 		select {
 		case <-tick.C:
@@ -139,10 +148,8 @@ func (r *run) tellAnswers(a *asked) {
 	r.row("errors", fmt.Sprint(a.failed.count(), " ", strings.Join(a.failed.reasons(), "; ")), "0")
 }
 
-func (r *run) tellUse(before, after *moment, peak *serving.Usage) {
+func (r *run) tellUse(before, after *moment) {
 	span := after.at.Sub(before.at)
-	r.row("server's memory, resident, at most", mib(peak.RSS), "under 1 GiB")
-	r.row("of it pages of etcd's file, which the system takes back when it needs them", mib(peak.Store), "")
 	hourly := func(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/span.Hours()/(1<<30)) }
 	r.row("written in an hour: the disk, for all programs", hourly(after.disk-before.disk), "")
 	r.row("written in an hour: pages that the server made dirty, of up to 2 MiB (/proc/PID/io)", hourly(after.server.Written-before.server.Written), "")
