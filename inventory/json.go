@@ -116,7 +116,7 @@ func (inv *Inventory) Validate() error {
 			return bad(fmt.Sprintf("modules[%d]", i), "module %q is nameless or listed twice", m.Name)
 		}
 		modules[m.Name] = true
-		if err := m.Parameters.validate("module " + m.Name); err != nil {
+		if err := m.Parameters.validate("module ", m.Name); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ func (inv *Inventory) Validate() error {
 		default:
 			return bad("parent "+p.Name, "kind %q is not one of mdev, function, vgpu", p.Kind)
 		}
-		if err := first(p.Firmware.validate("parent "+p.Name), p.Attributes.validate("parent "+p.Name), p.Facts.validate("parent "+p.Name)); err != nil {
+		if err := first(p.Firmware.validate("parent ", p.Name), p.Attributes.validate("parent ", p.Name), p.Facts.validate("parent ", p.Name)); err != nil {
 			return err
 		}
 		types := make(map[TypeName]bool, len(p.Types))
@@ -149,7 +149,7 @@ func (inv *Inventory) Validate() error {
 			}
 			types[t.TypeName] = true
 			where := "parent " + p.Name + ", type " + t.Full()
-			if err := first(t.Attributes.validate(where), t.Facts.validate(where), t.Creatable.validate(where+", creatable"), t.Migration.validate(where)); err != nil {
+			if err := first(t.Attributes.validate(where), t.Facts.validate(where), t.Creatable.validate(where, ", creatable"), t.Migration.validate(where)); err != nil {
 				return err
 			}
 		}
@@ -161,25 +161,30 @@ func validateDevices(list []Device, isParent func(name string) bool) error {
 	bad := func(where, format string, args ...any) error {
 		return &Error{Where: where, Problem: fmt.Sprintf(format, args...)}
 	}
-	devices := make(map[string]bool, len(list))
+	var few [16]string // a host has few
+	ids := few[:0]
+	for i := range list {
+		ids = append(ids, strings.ToLower(list[i].ID))
+	}
+	slices.Sort(ids)
 	for i := range list {
 		d := &list[i]
 		id := strings.ToLower(d.ID)
+		at, _ := slices.BinarySearch(ids, id)
 		switch {
 		case d.ID == "":
 			return bad(fmt.Sprintf("devices[%d]", i), "the device has no id")
-		case devices[id]:
+		case at+1 < len(ids) && ids[at+1] == id:
 			return bad("device "+d.ID, "listed twice")
 		case d.Contract != nil && d.ContractUnread:
 			return bad("device "+d.ID, "its contract is both there and not read")
 		case !isParent(d.Parent):
 			return bad("device "+d.ID, "its parent %q is not in this inventory", d.Parent)
 		}
-		devices[id] = true
-		where := "device " + d.ID
-		err := first(d.Attributes.validate(where), d.InUse.validate(where+", in_use"), d.Migration.validate(where))
+		const where = "device "
+		err := first(d.Attributes.validate(where, d.ID), d.InUse.validate(where, d.ID, ", in_use"), d.Migration.validate(where, d.ID))
 		if c := d.Contract; c != nil {
-			err = first(err, c.TypeAttributes.validate(where+", contract"), c.DeviceAttributes.validate(where+", contract"))
+			err = first(err, c.TypeAttributes.validate(where, d.ID, ", contract"), c.DeviceAttributes.validate(where, d.ID, ", contract"))
 		}
 		if err != nil {
 			return err
@@ -189,20 +194,20 @@ func validateDevices(list []Device, isParent func(name string) bool) error {
 }
 
 // validate refuses sets that say two things of one name, and values that JSON
-// would turn into "known absent".
-func (a *Attributes) validate(where string) error {
+// would turn into "known absent". Where they are is put together when it is needed.
+func (a *Attributes) validate(where ...string) error {
 	for name, v := range a.Values {
 		if v.State() == NotObserved || slices.Contains(a.Unread, name) {
-			return &Error{Where: where, Problem: fmt.Sprintf("attribute %q is both given and not read", name)}
+			return &Error{Where: strings.Join(where, ""), Problem: fmt.Sprintf("attribute %q is both given and not read", name)}
 		}
 	}
 	return nil
 }
 
-func (f Facts) validate(where string) error {
+func (f Facts) validate(where ...string) error {
 	for name, fact := range f {
 		if fact.Value.State() == NotObserved {
-			return &Error{Where: where, Problem: fmt.Sprintf("fact %q has no value: leave it out", name)}
+			return &Error{Where: strings.Join(where, ""), Problem: fmt.Sprintf("fact %q has no value: leave it out", name)}
 		}
 	}
 	return nil
@@ -216,18 +221,18 @@ func (o Origin) validate() error {
 	return &Error{Where: "origin", Problem: fmt.Sprintf("%q is not one of kernel, tree, simulator", string(o))}
 }
 
-func (a Answer) validate(where string) error {
+func (a Answer) validate(where ...string) error {
 	if a != Yes && a != No && a != Unknown {
-		return &Error{Where: where, Problem: fmt.Sprintf("%q is not one of yes, no, unknown", string(a))}
+		return &Error{Where: strings.Join(where, ""), Problem: fmt.Sprintf("%q is not one of yes, no, unknown", string(a))}
 	}
 	return nil
 }
 
-func (m *Migration) validate(where string) error {
+func (m *Migration) validate(where ...string) error {
 	if m == nil {
 		return nil
 	}
-	return m.Can.validate(where + ", migration")
+	return m.Can.validate(strings.Join(where, ""), ", migration")
 }
 
 // place turns an error of encoding/json into one with line and column.

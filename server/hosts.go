@@ -65,7 +65,7 @@ func (s *Server) Report(ctx context.Context, name string, r *api.Report) (*api.R
 // report takes a report, and as what it is stored.
 func (s *Server) report(ctx context.Context, name string, r *api.Report, value []byte) (*api.ReportAnswer, error) {
 	switch {
-	case r.Own == nil || r.Version == "":
+	case r.Own == nil || r.Own.Host == "" || r.Version == "":
 		return nil, api.NewProblem(api.BadRequest, "a report has the host's own part, and a version")
 	case r.Own.Host != name:
 		return nil, api.NewProblem(api.BadRequest, "the report is of %q, and was sent for %q", r.Own.Host, name)

@@ -113,7 +113,7 @@ func (s *Store) Commit(ctx context.Context, t Txn) (revision int64, ok bool, err
 // guards did not hold leaves the others as they are. No record is in two of them;
 // all that are written are written at one revision.
 func (s *Store) CommitEach(ctx context.Context, list []Txn) (revision int64, ok []bool, err error) {
-	var each []clientv3.Op
+	each := make([]clientv3.Op, 0, len(list))
 	for i := range list {
 		guards, writes := s.operations(&list[i])
 		each = append(each, clientv3.OpTxn(guards, writes, nil))
@@ -122,6 +122,7 @@ func (s *Store) CommitEach(ctx context.Context, list []Txn) (revision int64, ok 
 	if err != nil {
 		return 0, nil, err
 	}
+	ok = make([]bool, 0, len(resp.Responses))
 	for _, r := range resp.Responses {
 		ok = append(ok, r.GetResponseTxn().GetSucceeded())
 	}
