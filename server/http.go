@@ -34,7 +34,7 @@ func (s *Server) Handler() http.Handler {
 	// what other requests go through is below it.
 	first := http.NewServeMux()
 	first.HandleFunc("GET "+api.PathAssignments, s.serveAssignments)
-	first.Handle("/", s.admit(corked(m.timed(mux))))
+	first.Handle("/", s.admit(gathered(m.timed(mux))))
 	return first
 }
 

@@ -37,7 +37,7 @@ func WithIdentity(ctx context.Context, id Identity) context.Context {
 // who is at the other end: root is an administrator, and so is the user that the
 // server runs as. A connection over TLS is told by its certificate, at once where
 // its handshake is over; any other one is nobody's. One over TLS also gets what
-// long answers need, its socket.
+// long answers need, where it is a [Gathering] one.
 func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 	switch c := c.(type) {
 	case *tls.Conn:
@@ -45,7 +45,7 @@ func ConnIdentity(ctx context.Context, c net.Conn) context.Context {
 		if id, err := ofTLS(&state); err == nil {
 			ctx = WithIdentity(ctx, id)
 		}
-		return withSocket(ctx, c)
+		return withGathering(ctx, c)
 	case *net.UnixConn:
 		return unixIdentity(ctx, c)
 	}

@@ -36,7 +36,7 @@ func useProcessors() (there int) {
 // milliseconds. Who begins early needs neither: what may come meanwhile is far more
 // than what comes.
 const (
-	early     = 0.46                  // of what the heap may grow, in place of 0.7
+	early     = 0.54                  // of what the heap may grow, in place of 0.7
 	earlyFrom = 64 << 20              // bytes that it may grow: a smaller heap is looked through at once
 	earlyLook = 50 * time.Millisecond // how often that is looked at
 )

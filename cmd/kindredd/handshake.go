@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"kindred/server"
 )
 
 // handshakes is a TLS listener that hands out connections once their handshake
@@ -46,7 +48,7 @@ func (h *handshakes) accept() {
 			}
 			continue
 		}
-		go h.shake(tls.Server(c, h.config))
+		go h.shake(tls.Server(server.Gathering(c), h.config))
 	}
 }
 

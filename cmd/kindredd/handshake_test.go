@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,10 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"kindred/server"
 )
 
 // TestHandshakes: connections are served as those of any TLS listener, also by
@@ -32,7 +36,13 @@ func TestHandshakes(t *testing.T) {
 	var said strings.Builder
 	var mu sync.Mutex
 	s := &http.Server{
-		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto, r.TLS != nil) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto, r.TLS != nil) }),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if got, want := reflect.TypeOf(c.(*tls.Conn).NetConn()), reflect.TypeOf(server.Gathering(nil)); got != want {
+				t.Errorf("below TLS there is a %s, and not a %s, which long answers want", got, want)
+			}
+			return ctx
+		},
 		ErrorLog: log.New(writer(func(b []byte) { mu.Lock(); defer mu.Unlock(); said.Write(b) }), "", 0),
 	}
 	served := make(chan error)
