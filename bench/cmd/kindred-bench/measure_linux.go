@@ -56,7 +56,7 @@ func measure(ctx context.Context, dir string, p programs, pairs int) error {
 			return fmt.Errorf("on %v: %w", spec, err)
 		}
 		whole, within, spoken = append(whole, a...), append(within, b...), append(spoken, c...)
-		if p.newer != nil {
+		if len(p.newer) > 0 {
 			rows, err := compareCallout(ctx, root, spec, p, pairs)
 			if err != nil {
 				return fmt.Errorf("on %v: %w", spec, err)
