@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func (r *root) list(name string) ([]Entry, error) {
 		if fd, err = r.open(name, unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
 			return fail(err)
 		}
-		defer unix.Close(fd)
+		defer r.close(fd, name)
 	} else if r.listed {
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			return fail(err)
@@ -47,7 +48,7 @@ func (r *root) list(name string) ([]Entry, error) {
 	defer blocks.Put(pooled)
 	var entries []Entry
 	for {
-		n, err := retry(func() (int, error) { return unix.Getdents(fd, *pooled) })
+		n, err := retry(func() (int, error) { return r.getdents(fd, name, *pooled) })
 		if err != nil {
 			return fail(err)
 		}
@@ -59,6 +60,18 @@ func (r *root) list(name string) ([]Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// getdents is getdents64(2) of what was opened by a name.
+func (r *root) getdents(fd int, name string, block []byte) (int, error) {
+	if !r.inSysfs(name) {
+		return unix.Getdents(fd, block)
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_GETDENTS64, uintptr(fd), uintptr(unsafe.Pointer(&block[0])), uintptr(len(block)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
 
 // headLen is where the name starts in a struct linux_dirent64: after d_ino,

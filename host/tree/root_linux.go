@@ -24,6 +24,29 @@ type root struct {
 	// live is true for "/": nothing is outside, so links need no guard and
 	// readlinkat(2) can take a whole path.
 	live bool
+	own  bool // opened by Sub, in sysfs itself: see inSysfs
+}
+
+// inSysfs reports whether a file of the live machine is sysfs's own: what is mounted
+// below /sys/kernel and /sys/fs is not. To find, open, list and close such a file the
+// kernel waits for no driver (fs/kernfs/dir.c and file.c: only reading calls show()),
+// so Go's runtime need not be told that a thread may be away: to take its processor
+// from it and to give it back was a sixth of the time in which devices are listed.
+func (r *root) inSysfs(name string) bool {
+	if r.sub {
+		return r.own
+	}
+	inside, ok := strings.CutPrefix(name, "sys/")
+	return r.live && ok && !strings.HasPrefix(inside, "kernel/") && !strings.HasPrefix(inside, "fs/")
+}
+
+// close closes what was opened by a name.
+func (r *root) close(fd int, name string) {
+	if r.inSysfs(name) {
+		unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+		return
+	}
+	unix.Close(fd)
 }
 
 // Open opens the root directory dir.
@@ -62,7 +85,7 @@ func (r *root) Sub(name string) (Dir, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &root{fd: fd, sub: true, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live}, nil
+	return &root{fd: fd, sub: true, resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, live: r.live, own: r.inSysfs(name)}, nil
 }
 
 // openat is openat(2) without the garbage that a Go string's copy for the
@@ -72,7 +95,13 @@ func (r *root) openat(name string, flags int) (int, error) {
 	if !terminate(&buf, name) {
 		return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0)
 	}
-	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
+	var fd uintptr
+	var errno unix.Errno
+	if r.inSysfs(name) {
+		fd, _, errno = unix.RawSyscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
+	} else {
+		fd, _, errno = unix.Syscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
+	}
 	if errno != 0 {
 		return -1, errno
 	}
@@ -85,7 +114,13 @@ func (r *root) readlinkat(name string, text []byte) (int, error) {
 	if !terminate(&buf, name) {
 		return unix.Readlinkat(r.fd, name, text)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 0, 0)
+	var n uintptr
+	var errno unix.Errno
+	if r.inSysfs(name) {
+		n, _, errno = unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 0, 0)
+	} else {
+		n, _, errno = unix.Syscall6(unix.SYS_READLINKAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 0, 0)
+	}
 	if errno != 0 {
 		return -1, errno
 	}
@@ -101,7 +136,13 @@ func terminate(buf *[256]byte, name string) bool {
 	return true
 }
 
-func (r *root) Close() error { return unix.Close(r.fd) }
+func (r *root) Close() error {
+	if r.own {
+		r.close(r.fd, ".")
+		return nil
+	}
+	return unix.Close(r.fd)
+}
 
 // buffers hold one page and a byte: a sysfs attribute is at most a page, so a
 // read that fills the buffer is not one.
@@ -131,7 +172,7 @@ func (r *root) read(name string, attr bool, use func([]byte) error) error {
 	if err != nil {
 		return fail(err)
 	}
-	defer unix.Close(fd)
+	defer r.close(fd, name)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
 	page := *pooled
