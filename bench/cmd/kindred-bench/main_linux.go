@@ -95,5 +95,9 @@ func build(ctx context.Context, to string) error {
 	if out, err := exec.CommandContext(ctx, "install", "-m", "755", linked, to).CombinedOutput(); err != nil {
 		return fmt.Errorf("install kindred: %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	return os.Remove(linked)
+	if err := os.Remove(linked); err != nil {
+		return fmt.Errorf("remove what was linked: %w", err)
+	}
+	syscall.Sync() // or the system writes for half a minute while others are timed
+	return nil
 }
