@@ -16,6 +16,10 @@ import (
 // before or to its own search for garbage. What is gathered goes in one.
 const longAnswer = 16 << 10
 
+// mostGathered is how long an answer may be to be gathered: what is held back is held
+// in memory once more.
+const mostGathered = 1 << 20
+
 // Gathering is a connection whose writes can be gathered. [ConnIdentity] knows it
 // below TLS.
 func Gathering(c net.Conn) net.Conn { return &gathering{Conn: c} }
@@ -84,7 +88,7 @@ type gatheredWriter struct {
 }
 
 func (w *gatheredWriter) Write(text []byte) (int, error) {
-	if len(text) <= longAnswer {
+	if len(text) <= longAnswer || len(text) > mostGathered {
 		return w.ResponseWriter.Write(text)
 	}
 	w.conn.gather()

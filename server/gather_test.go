@@ -77,14 +77,14 @@ func serveCounted(t *testing.T, h http.Handler, http2 bool) (*httptest.Server, *
 	return s, l
 }
 
-// TestGather: a long answer by HTTP/1 is one write, and one for its end; by HTTP/2
-// and without a connection that gathers it is as many as ever.
+// TestGather: a long answer by HTTP/1 is one write, and one for its end; by HTTP/2, and
+// where it is too long to be held back, it is as many as ever.
 func TestGather(t *testing.T) {
 	for _, c := range []struct {
 		http2           bool
 		size            int
 		writes, longest int // at most, at least
-	}{{false, longAnswer, 5, 0}, {false, longAnswer + 1, 2, longAnswer + 1}, {false, 11 * longAnswer, 2, 11 * longAnswer}, {true, 11 * longAnswer, 100, 0}} {
+	}{{false, longAnswer, 5, 0}, {false, longAnswer + 1, 2, longAnswer + 1}, {false, 11 * longAnswer, 2, 11 * longAnswer}, {true, 11 * longAnswer, 100, 0}, {false, mostGathered + 1, 200, 0}} {
 		text := bytes.Repeat([]byte("x"), c.size)
 		s, l := serveCounted(t, gathered(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if n, err := w.Write(text); n != len(text) || err != nil {
