@@ -46,32 +46,23 @@ func (r *root) list(name string) ([]Entry, error) {
 	}
 	pooled := blocks.Get().(*[]byte)
 	defer blocks.Put(pooled)
+	block := *pooled
 	var entries []Entry
 	for {
-		n, err := retry(func() (int, error) { return r.getdents(fd, name, *pooled) })
+		n, err := retry(func() (int, error) {
+			return r.ask(name, unix.SYS_GETDENTS64, fd, unsafe.Pointer(&block[0]), uintptr(len(block)))
+		})
 		if err != nil {
 			return fail(err)
 		}
 		if n <= 0 {
 			break
 		}
-		if entries, err = appendEntries(entries, fd, (*pooled)[:n]); err != nil {
+		if entries, err = appendEntries(entries, fd, block[:n]); err != nil {
 			return fail(err)
 		}
 	}
 	return entries, nil
-}
-
-// getdents is getdents64(2) of what was opened by a name.
-func (r *root) getdents(fd int, name string, block []byte) (int, error) {
-	if !r.inSysfs(name) {
-		return unix.Getdents(fd, block)
-	}
-	n, _, errno := unix.RawSyscall(unix.SYS_GETDENTS64, uintptr(fd), uintptr(unsafe.Pointer(&block[0])), uintptr(len(block)))
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
 }
 
 // headLen is where the name starts in a struct linux_dirent64: after d_ino,

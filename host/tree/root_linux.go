@@ -27,26 +27,40 @@ type root struct {
 	own  bool // opened by Sub, in sysfs itself: see inSysfs
 }
 
-// inSysfs reports whether a file of the live machine is sysfs's own: what is mounted
-// below /sys/kernel and /sys/fs is not. To find, open, list and close such a file the
-// kernel waits for no driver (fs/kernfs/dir.c and file.c: only reading calls show()),
-// so Go's runtime need not be told that a thread may be away: to take its processor
-// from it and to give it back was a sixth of the time in which devices are listed.
+// inSysfs reports whether a file of the live machine is one of sysfs's own, of the parts
+// that Kindred lists: other file systems are mounted elsewhere below /sys.
 func (r *root) inSysfs(name string) bool {
 	if r.sub {
 		return r.own
 	}
 	inside, ok := strings.CutPrefix(name, "sys/")
-	return r.live && ok && !strings.HasPrefix(inside, "kernel/") && !strings.HasPrefix(inside, "fs/")
+	part, _, _ := strings.Cut(inside, "/")
+	return r.live && ok && (part == "bus" || part == "class" || part == "devices" || part == "module")
+}
+
+// ask makes a system call about a file of that name. To find, open, list and close what
+// is sysfs's own the kernel waits for no driver (fs/kernfs/dir.c and file.c: only reading
+// and writing call one), so Go's runtime need not be told that a thread may be away: to
+// take its processor from it and to give it back was a sixth of the time in which
+// devices are listed.
+func (r *root) ask(name string, trap uintptr, fd int, p unsafe.Pointer, n uintptr) (int, error) {
+	var got uintptr
+	var errno unix.Errno
+	if r.inSysfs(name) {
+		got, _, errno = unix.RawSyscall6(trap, uintptr(fd), uintptr(p), n, 0, 0, 0)
+	} else {
+		got, _, errno = unix.Syscall6(trap, uintptr(fd), uintptr(p), n, 0, 0, 0)
+	}
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(got), nil
 }
 
 // close closes what was opened by a name.
-func (r *root) close(fd int, name string) {
-	if r.inSysfs(name) {
-		unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
-		return
-	}
-	unix.Close(fd)
+func (r *root) close(fd int, name string) error {
+	_, err := r.ask(name, unix.SYS_CLOSE, fd, nil, 0)
+	return err
 }
 
 // Open opens the root directory dir.
@@ -95,20 +109,10 @@ func (r *root) openat(name string, flags int) (int, error) {
 	if !terminate(&buf, name) {
 		return unix.Openat(r.fd, name, flags|unix.O_CLOEXEC, 0)
 	}
-	var fd uintptr
-	var errno unix.Errno
-	if r.inSysfs(name) {
-		fd, _, errno = unix.RawSyscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
-	} else {
-		fd, _, errno = unix.Syscall6(unix.SYS_OPENAT, uintptr(r.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
-	}
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(fd), nil
+	return r.ask(name, unix.SYS_OPENAT, r.fd, unsafe.Pointer(&buf[0]), uintptr(flags|unix.O_CLOEXEC))
 }
 
-// readlinkat is readlinkat(2), likewise.
+// readlinkat is readlinkat(2), likewise; it has one pointer more than ask passes on.
 func (r *root) readlinkat(name string, text []byte) (int, error) {
 	var buf [256]byte
 	if !terminate(&buf, name) {
@@ -136,13 +140,7 @@ func terminate(buf *[256]byte, name string) bool {
 	return true
 }
 
-func (r *root) Close() error {
-	if r.own {
-		r.close(r.fd, ".")
-		return nil
-	}
-	return unix.Close(r.fd)
-}
+func (r *root) Close() error { return r.close(r.fd, ".") }
 
 // buffers hold one page and a byte: a sysfs attribute is at most a page, so a
 // read that fills the buffer is not one.

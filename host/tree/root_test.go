@@ -20,6 +20,8 @@ func TestInSysfs(t *testing.T) {
 		{live, "sys/module/mtty/srcversion", true},
 		{live, "sys/kernel/debug/vfio", false},
 		{live, "sys/fs/cgroup/cgroup.procs", false},
+		{live, "sys/firmware/efi/efivars", false},
+		{live, "sys/classes/a", false},
 		{live, "sys", false},
 		{live, "system/file", false},
 		{live, "proc/sys/kernel/osrelease", false},
