@@ -26,7 +26,8 @@ type call struct {
 var dialect = []call{{"list", 5}, {"list --dumpjson", 5}, {"types", 4}, {"types --dumpjson", 4}}
 
 // withCallout is asked with one callout installed, of a newer mdevctl: 1.2.0
-// runs none when it lists. A plain list prints nothing of what a callout says.
+// asks each device once, newer ones ask first which version the callout has. A
+// plain list prints nothing of what a callout says.
 var withCallout = []call{{"list", 20}, {"list -v", 3}, {"list --dumpjson", 3}}
 
 // callout says that every device has one attribute, and knows no versions.
